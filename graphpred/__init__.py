@@ -1,0 +1,1 @@
+"""graphpred: predict which sparse network to train on a data set."""

@@ -1,0 +1,176 @@
+"""The objective 𝔏(Z) = L(y, f_Z(X)) + g(K), and the paper's closeness of architectures.
+
+Notation: L a loss to minimise, g an increasing function of the number of edges K, by default
+C·K; λ = C·N the price, C without the size of the space (Kalugin, Bakhteev and Strijov, 2018;
+their accuracy becomes an error, so that 𝔏 is minimised throughout).
+Losses are computed for B networks at once; scores are what a network puts out before softmax.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from graphpred.errors import InputError
+
+Kind = Literal["classification", "regression"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From scores ``(B, c, m)`` and y, int64 ``(m,)`` or float ``(m, c)``, to losses ``(B,)``."""
+
+
+def error(scores: Tensor, y: Tensor) -> Tensor:
+    """1 − accuracy."""
+    return (scores.argmax(dim=1) != y).double().mean(dim=1)
+
+
+def balanced_error(scores: Tensor, y: Tensor) -> Tensor:
+    """1 − mean recall over the classes that occur in ``y``."""
+    wrong = (scores.argmax(dim=1) != y).double()  # (B, m)
+    counts = torch.bincount(y).double()  # (c,)
+    per_class = torch.zeros(len(scores), len(counts), dtype=torch.float64, device=scores.device)
+    per_class.index_add_(1, y, wrong)
+    present = counts > 0
+    return (per_class[:, present] / counts[present]).mean(dim=1)
+
+
+def auc_error(scores: Tensor, y: Tensor) -> Tensor:
+    """1 − area under the ROC curve; with several classes the mean of one-versus-rest areas."""
+    probability = scores.double().softmax(dim=1)  # (B, c, m)
+    n_classes = scores.shape[1]
+    errors = []
+    for k in range(1, 2) if n_classes == 2 else range(n_classes):
+        positive = y == k
+        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+        if n_positive and n_negative:
+            rank_sum = _average_ranks(probability[:, k])[:, positive].sum(dim=1)  # (B,)
+            wins = rank_sum - n_positive * (n_positive + 1) / 2
+            errors.append(1 - wins / (n_positive * n_negative))
+    if not errors:
+        raise InputError("1 - ROC AUC needs rows of two classes or more; got rows of one.")
+    return torch.stack(errors).mean(dim=0)
+
+
+def _average_ranks(values: Tensor) -> Tensor:
+    """Ranks from 1 along the last dimension; ties share their mean rank."""
+    ordered, order = values.sort(dim=-1)
+    first = torch.searchsorted(ordered, ordered, side="left")
+    last = torch.searchsorted(ordered, ordered, side="right")
+    ranks = torch.empty_like(values)
+    return ranks.scatter_(-1, order, (first + last + 1).to(values.dtype) / 2)
+
+
+def log_loss(scores: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats."""
+    target = y.expand(len(scores), -1)
+    return functional.cross_entropy(scores.double(), target, reduction="none").mean(dim=1)
+
+
+def mse(scores: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error, in squared units of ``y``."""
+    return (scores.double() - y.T.double()).square().mean(dim=(1, 2))
+
+
+def mae(scores: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute error, in units of ``y``."""
+    return (scores.double() - y.T.double()).abs().mean(dim=(1, 2))
+
+
+def unexplained(scores: Tensor, y: Tensor) -> Tensor:
+    """1 − R², averaged over the outputs; a constant output in ``y`` counts with variance 1."""
+    y = y.T.double()  # (c, m)
+    residual = (scores.double() - y).square().mean(dim=2)  # (B, c)
+    variance = y.var(dim=1, correction=0)  # (c,), for a constant perhaps a rounding error
+    constant = (y == y[:, :1]).all(dim=1)  # (c,)
+    return (residual / torch.where(constant, torch.ones_like(variance), variance)).mean(dim=1)
+
+
+LOSSES: dict[str, tuple[Loss, Kind]] = {
+    "error": (error, "classification"),
+    "balanced_error": (balanced_error, "classification"),
+    "auc_error": (auc_error, "classification"),
+    "log_loss": (log_loss, "classification"),
+    "mse": (mse, "regression"),
+    "mae": (mae, "regression"),
+    "unexplained": (unexplained, "regression"),
+}
+"""Every loss L by name, with the kind of task it is for; ``unexplained`` is 1 − R²."""
+
+
+def default_loss(kind: Kind) -> str:
+    """The loss used when none is named: ``error``, or ``unexplained`` (1 − R²)."""
+    return "error" if kind == "classification" else "unexplained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """𝔏 = L + g(K), to be minimised.
+
+    Attributes:
+        loss: Name of L, a key of ``LOSSES``.
+        penalty: C, the price of one edge in units of L, for g(K) = C·K; or g itself, any
+            increasing function of the number of edges.
+
+    Raises:
+        InputError: If the loss is unknown, C is negative or g decreases somewhere.
+
+    >>> objective = Objective(loss="error", penalty=0.01)
+    >>> scores = torch.tensor([[[2.0, 0.0], [1.0, 3.0]]])  # one network, two classes, two rows
+    >>> objective.value(scores, torch.tensor([0, 0]), n_edges=[4])
+    tensor([0.5400], dtype=torch.float64)
+    """
+
+    loss: str = "error"
+    penalty: float | Callable[[int], float] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise InputError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}.")
+        if callable(self.penalty):
+            _check_increasing(self.penalty)
+        elif not (math.isfinite(self.penalty) and self.penalty >= 0):
+            raise InputError(f"penalty must be a number of at least 0; got {self.penalty}.")
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of task that the loss is for."""
+        return LOSSES[self.loss][1]
+
+    def losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """L of B networks; a network with scores that are not finite has loss ∞.
+
+        Args:
+            scores: Outputs before softmax. Float, shape ``(B, c, m)``.
+            y: Classes, int64 of shape ``(m,)``, or targets, float of shape ``(m, c)``.
+
+        Returns:
+            Float64, shape ``(B,)``.
+        """
+        finite = scores.isfinite().all(dim=2).all(dim=1)  # (B,)
+        safe = torch.where(finite[:, None, None], scores, torch.zeros_like(scores))
+        values = LOSSES[self.loss][0](safe, y)
+        return torch.where(finite, values, torch.full_like(values, math.inf))
+
+    def cost(self, n_edges: int) -> float:
+        """g(K)."""
+        return float(self.penalty(n_edges) if callable(self.penalty) else self.penalty * n_edges)
+
+    def value(self, scores: Tensor, y: Tensor, *, n_edges: list[int]) -> Tensor:
+        """𝔏 of B networks with the given numbers of edges. Float64, shape ``(B,)``."""
+        costs = torch.tensor([self.cost(k) for k in n_edges], dtype=torch.float64)
+        return self.losses(scores, y) + costs.to(scores.device)
+
+
+def _check_increasing(g: Callable[[int], float]) -> None:
+    points = sorted({*range(65), *(2**power for power in range(6, 25))})
+    for k, following in itertools.pairwise(points):
+        low, high = float(g(k)), float(g(following))
+        if not (math.isfinite(high) and low <= high):
+            raise InputError(
+                f"penalty must not decrease with the number of edges; g({k}) = {low}, "
+                f"g({following}) = {high}."
+            )

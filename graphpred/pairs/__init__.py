@@ -1,0 +1,1 @@
+"""Pairs (data set, architecture): their store and their generation."""

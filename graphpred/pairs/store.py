@@ -1,0 +1,158 @@
+"""``PairStore``: a folder of immutable Parquet shards that any number of processes fill at once.
+
+A shard holds all pairs of a range of searches and is named after it. It appears whole or not at
+all, and two processes that make the same searches write the same shard, so nothing is lost or
+doubled whoever stops when. ``run.json`` says what the searches were asked to do.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+
+from graphpred.errors import StoreError
+from graphpred.files import TEMPORARY_PREFIX, whole_file
+from graphpred.pairs.pair import SCHEMA, Pair
+
+RUN_FILE = "run.json"
+_SHARD = re.compile(r"pairs-(\d+)-(\d+)\.parquet")
+
+
+class PairStore:
+    """Pairs on disk.
+
+    Args:
+        folder: Where the shards are; it need not exist before something is written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def shards(self) -> list[Path]:
+        """The shards, in the order of their searches."""
+        found = [path for path in self.folder.glob("pairs-*.parquet") if _SHARD.match(path.name)]
+        return sorted(found)
+
+    def write(self, pairs: Sequence[Pair], *, searches: range) -> Path:
+        """Store all pairs of consecutive searches as one shard.
+
+        Args:
+            pairs: All pairs of these searches.
+            searches: The searches' numbers.
+
+        Raises:
+            StoreError: If the folder cannot be written or the disk is full; nothing is left.
+        """
+        rows = [pair.to_row() for pair in pairs]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        self._make_folder()
+        path = self.folder / f"pairs-{searches[0]:08d}-{searches[-1]:08d}.parquet"
+        with whole_file(path) as temporary:
+            pa_parquet.write_table(table, temporary, compression="zstd")
+        return path
+
+    def searches(self) -> set[int]:
+        """Numbers of the searches whose pairs are stored, by the names of the shards."""
+        done: set[int] = set()
+        for path in self.shards:
+            first, last = _range_of(path)
+            done.update(range(first, last + 1))
+        return done
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Every pair, in the order of searches and prices.
+
+        Raises:
+            StoreError: If there is no pair or a shard is broken.
+        """
+        if not self.shards:
+            raise StoreError(f"{self.folder} must hold pairs (pairs-*.parquet); it holds none.")
+        seen: set[tuple[int, float]] = set()
+        for path in self.shards:
+            for row in _read(path).to_pylist():
+                key = (row["search"], row["price"])
+                if key not in seen:  # ranges of two runs of different lengths may overlap
+                    seen.add(key)
+                    yield Pair.from_row(row)
+
+    def __len__(self) -> int:
+        """Number of pairs; reads only the index of every shard."""
+        return sum(1 for _ in self._keys())
+
+    def _keys(self) -> set[tuple[int, float]]:
+        keys: set[tuple[int, float]] = set()
+        for path in self.shards:
+            table = _read(path, columns=["search", "price"])
+            columns = table["search"].to_pylist(), table["price"].to_pylist()
+            keys.update(zip(*columns, strict=True))
+        return keys
+
+    def verify(self) -> list[str]:
+        """Read every shard through; one sentence a fault, none if all is well."""
+        faults: list[str] = []
+        seen: dict[tuple[int, float], str] = {}
+        for path in self.shards:
+            try:
+                rows = _read(path).to_pylist()
+                pairs = [Pair.from_row(row) for row in rows]
+            except (StoreError, ValueError) as error:
+                faults.append(f"{path.name}: {error}")
+                continue
+            first, last = _range_of(path)
+            if {pair.search for pair in pairs} != set(range(first, last + 1)):
+                faults.append(f"{path.name}: it must hold all searches of its name.")
+            for pair in pairs:
+                key = (pair.search, pair.price)
+                if key in seen:
+                    faults.append(f"{path.name}: search {key[0]} is in {seen[key]} as well.")
+                seen[key] = path.name
+        return faults
+
+    def read_run(self) -> dict[str, Any] | None:
+        """What the searches were asked to do; None before the first run."""
+        try:
+            text = (self.folder / RUN_FILE).read_text(encoding="utf-8")
+            run: dict[str, Any] = json.loads(text)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.folder / RUN_FILE} must be JSON: {error}.") from error
+        return run
+
+    def write_run(self, run: dict[str, Any]) -> None:
+        """Note what the searches are asked to do."""
+        self._make_folder()
+        with whole_file(self.folder / RUN_FILE) as temporary:
+            temporary.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.folder} must be a folder: {error.strerror}.") from error
+
+    def remove_unfinished(self) -> None:
+        """Delete what killed writers left; call it only while nobody writes."""
+        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+
+def _range_of(path: Path) -> tuple[int, int]:
+    match = _SHARD.match(path.name)
+    assert match is not None
+    return int(match[1]), int(match[2])
+
+
+def _read(path: Path, *, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pa_parquet.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} must be a whole Parquet shard: {error}. Delete it and run generate again; "
+            "it makes the missing pairs."
+        ) from error

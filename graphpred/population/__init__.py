@@ -1,0 +1,5 @@
+"""Many sparse networks trained at the same time."""
+
+from graphpred.population.population import LEARNING_RATE, TUNING_RATE, Population
+
+__all__ = ["LEARNING_RATE", "TUNING_RATE", "Population"]

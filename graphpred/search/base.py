@@ -1,0 +1,295 @@
+"""What every searcher shares: proposals, trials, the ledger, the two protocols and the driver.
+
+A *proposing* searcher names architectures and is told how they did; the driver trains them
+together. A *self-running* searcher trains on its own account (gates, pruning, growing networks)
+and yields trials. Both charge one ledger, in which one evaluation is 100 network-steps.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from graphpred.architecture import Architecture
+from graphpred.errors import InputError
+from graphpred.objective import Objective, default_loss
+from graphpred.population import LEARNING_RATE, TUNING_RATE, Population
+from graphpred.seeds import derived_seed, generator_for
+from graphpred.space import SearchSpace
+from graphpred.task import Task
+from graphpred.threads import one_thread
+from graphpred.weights import Weights
+
+STEPS_PER_EVALUATION = 100
+"""Network-steps that count as one evaluation."""
+_BATCH = 64  # proposals asked for at a time
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Proposal:
+    """An architecture to be trained.
+
+    Attributes:
+        architecture: What to train.
+        start: Starting weights; None draws fresh ones.
+        steps: Training steps; None takes the search's own number.
+    """
+
+    architecture: Architecture
+    start: Weights | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trial:
+    """A trained architecture and what it reached.
+
+    Attributes:
+        number: Position in its search, from 0.
+        architecture: What was trained.
+        weights: After training.
+        train_loss: L on the training part.
+        loss: L on the validation part.
+        objective: 𝔏 = ``loss`` + g(K), K the edges of the raw masks.
+        steps: Training steps.
+        seed: Seed of the starting weights.
+    """
+
+    number: int
+    architecture: Architecture
+    weights: Weights
+    train_loss: float
+    loss: float
+    objective: float
+    steps: int
+    seed: int
+
+
+@dataclass(kw_only=True)
+class Ledger:
+    """What a search has spent, and what it may spend.
+
+    Attributes:
+        evaluations: Budget, in evaluations of 100 network-steps.
+        networks: Networks trained so far.
+        network_steps: Optimiser steps so far, summed over the networks.
+        cpu_seconds: CPU time of this process so far, training and search together.
+    """
+
+    evaluations: int
+    networks: int = 0
+    network_steps: int = 0
+    cpu_seconds: float = 0.0
+
+    @property
+    def steps_left(self) -> int:
+        """Network-steps that may still be spent."""
+        return self.evaluations * STEPS_PER_EVALUATION - self.network_steps
+
+    def charge(self, *, networks: int, network_steps: int) -> None:
+        """Book training; an ``InputError`` if the budget does not hold it."""
+        if network_steps > self.steps_left:
+            raise InputError(
+                f"a search must keep to its budget, {self.steps_left} network-steps are left; "
+                f"{network_steps} were charged."
+            )
+        self.networks += networks
+        self.network_steps += network_steps
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Setting:
+    """What a searcher is given.
+
+    Attributes:
+        task: The data; only its training and validation parts may be used.
+        space: The architectures to choose from.
+        objective: What to minimise.
+        densities: Densities to draw architectures at, in turn.
+        steps: Training steps of a candidate.
+        generator: The searcher's own source of randomness.
+        seed: Root of the seeds of starting weights.
+        ledger: Where self-running searchers charge their training.
+    """
+
+    task: Task
+    space: SearchSpace
+    objective: Objective
+    densities: tuple[float, ...]
+    steps: int
+    generator: torch.Generator
+    seed: int
+    ledger: Ledger
+
+
+@runtime_checkable
+class ProposingSearcher(Protocol):
+    """Names architectures; the driver trains them."""
+
+    def ask(self, k: int) -> list[Proposal]:
+        """Up to k proposals; an empty list ends the search."""
+        ...
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn how the last proposals did, in their order."""
+        ...
+
+
+@runtime_checkable
+class RunningSearcher(Protocol):
+    """Trains on its own account, charging ``Setting.ledger``."""
+
+    def run(self) -> Iterator[Trial]:
+        """Yield trials until the budget is spent."""
+        ...
+
+
+Searcher = ProposingSearcher | RunningSearcher
+SearcherFactory = Callable[[Setting], Searcher]
+SEARCHERS: dict[str, SearcherFactory] = {}
+"""Every searcher by name; add one with ``SEARCHERS["name"] = factory``."""
+
+
+class Search(Iterator[Trial]):
+    """A running search: iterate over it for its trials, look at its ledger at any time."""
+
+    def __init__(self, searcher: Searcher, *, setting: Setting) -> None:
+        self.ledger = setting.ledger
+        if isinstance(searcher, RunningSearcher):
+            self._trials = searcher.run()
+        else:
+            self._trials = _drive(searcher, setting)
+
+    def __next__(self) -> Trial:
+        started = time.process_time()
+        try:
+            with one_thread():
+                return next(self._trials)
+        finally:
+            self.ledger.cpu_seconds += time.process_time() - started
+
+
+def search(
+    task: Task,
+    space: SearchSpace,
+    *,
+    searcher: str = "random",
+    objective: Objective | None = None,
+    evaluations: int = 100,
+    densities: Sequence[float] | None = None,
+    steps: int = STEPS_PER_EVALUATION,
+    seed: int = 0,
+) -> Search:
+    """Search a space for the architecture with the least 𝔏 on the validation part.
+
+    Args:
+        task: The data; its test part is never touched.
+        space: Its widths must begin with the task's features and end with its outputs.
+        searcher: A key of ``SEARCHERS``.
+        objective: 𝔏; by default the error, or 1 − R², without a price.
+        evaluations: Budget; one evaluation is 100 network-steps.
+        densities: Densities at which random searchers draw, in turn; by default the space's.
+        steps: Training steps of every candidate.
+        seed: The same seed gives the same trials.
+
+    Returns:
+        An iterator of ``Trial`` with a ``ledger``.
+
+    Raises:
+        InputError: If an argument does not fit the others.
+    """
+    if searcher not in SEARCHERS:
+        raise InputError(f"searcher must be one of {', '.join(SEARCHERS)}; got {searcher!r}.")
+    objective = objective or Objective(loss=default_loss(task.kind))
+    if objective.kind != task.kind:
+        raise InputError(f"the loss must be for {task.kind}; got {objective.loss!r}.")
+    if (space.widths[0], space.widths[-1]) != (task.n_features, task.n_outputs):
+        raise InputError(
+            f"the space must lead from {task.n_features} features to {task.n_outputs} outputs; "
+            f"got widths {space.widths}."
+        )
+    if evaluations < 1 or steps < 1:
+        raise InputError(f"evaluations and steps must be at least 1; got {evaluations}, {steps}.")
+    setting = Setting(
+        task=task,
+        space=space,
+        objective=objective,
+        densities=tuple(densities or (space.density,)),
+        steps=steps,
+        generator=generator_for(seed, "searcher", searcher),
+        seed=seed,
+        ledger=Ledger(evaluations=evaluations),
+    )
+    return Search(SEARCHERS[searcher](setting), setting=setting)
+
+
+def _drive(searcher: ProposingSearcher, setting: Setting) -> Iterator[Trial]:
+    """Ask, train together, tell; until the budget or the proposals end."""
+    n_trials = 0
+    while True:
+        affordable = setting.ledger.steps_left // setting.steps
+        proposals = _within(searcher.ask(min(_BATCH, affordable)), setting) if affordable else []
+        if not proposals:
+            return
+        trials = evaluate(proposals, setting=setting, first_number=n_trials)
+        n_trials += len(trials)
+        searcher.tell(trials)
+        yield from trials
+
+
+def _within(proposals: list[Proposal], setting: Setting) -> list[Proposal]:
+    """As many of the proposals as the budget holds."""
+    left = setting.ledger.steps_left
+    for i, proposal in enumerate(proposals):
+        left -= setting.steps if proposal.steps is None else proposal.steps
+        if left < 0:
+            return proposals[:i]
+    return proposals
+
+
+def evaluate(proposals: Sequence[Proposal], *, setting: Setting, first_number: int) -> list[Trial]:
+    """Train proposals together, charge the ledger, and measure them.
+
+    Proposals of one number of steps and one kind of start, fresh or given, form a population.
+    """
+    keys = [(setting.steps if p.steps is None else p.steps, p.start is not None) for p in proposals]
+    n_steps = sum(steps for steps, _ in keys)
+    setting.ledger.charge(networks=len(proposals), network_steps=n_steps)
+    trials: dict[int, Trial] = {}
+    for key in sorted(set(keys)):
+        numbers = [first_number + i for i, own in enumerate(keys) if own == key]
+        group = [proposal for proposal, own in zip(proposals, keys, strict=True) if own == key]
+        for trial in _train(group, numbers, setting=setting, steps=key[0]):
+            trials[trial.number] = trial
+    return [trials[number] for number in sorted(trials)]
+
+
+def _train(
+    proposals: list[Proposal], numbers: list[int], *, setting: Setting, steps: int
+) -> Iterator[Trial]:
+    """Train proposals that all start alike for as many steps."""
+    task, objective = setting.task, setting.objective
+    seeds = [derived_seed(setting.seed, "weights", number) for number in numbers]
+    given = [proposal.start for proposal in proposals if proposal.start is not None]
+    population = Population([p.architecture for p in proposals], seed=seeds, start=given or None)
+    population.fit(
+        *task.rows("train"),
+        steps=steps,
+        learning_rate=TUNING_RATE if given else LEARNING_RATE,
+        batch_seed=setting.seed,
+    )
+    train_losses = population.losses(*task.rows("train"), loss=objective.loss).tolist()
+    losses = population.losses(*task.rows("validation"), loss=objective.loss).tolist()
+    for i, (proposal, weights) in enumerate(zip(proposals, population.weights, strict=True)):
+        yield Trial(
+            number=numbers[i],
+            architecture=proposal.architecture,
+            weights=weights,
+            train_loss=train_losses[i],
+            loss=losses[i],
+            objective=losses[i] + objective.cost(proposal.architecture.n_edges),
+            steps=steps,
+            seed=seeds[i],
+        )

@@ -1,0 +1,73 @@
+"""Every architecture of a tiny space: gives the true Z_opt that other searchers are judged by."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from graphpred.activations import IDENTITY, activation_indices
+from graphpred.architecture import Architecture
+from graphpred.errors import InputError
+from graphpred.search.base import Proposal, Setting, Trial
+from graphpred.space import SearchSpace
+
+MAX_SIZE = 2**16
+"""Largest number of architectures that may be enumerated."""
+
+
+class ExhaustiveSearch:
+    """Proposes every architecture once, up to the order of hidden neurons and dead edges.
+
+    Two architectures that differ only there compute the same functions, so one of each kind is
+    enough for the least 𝔏.
+
+    Raises:
+        InputError: If the space holds more than ``MAX_SIZE`` architectures.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        if setting.space.size > MAX_SIZE:
+            raise InputError(
+                f"an exhaustive search needs a space of at most {MAX_SIZE} architectures; "
+                f"got 2^{setting.space.log2_size:.1f}. Use fewer neurons or activations."
+            )
+        self._architectures = distinct_architectures(setting.space)
+
+    def ask(self, k: int) -> list[Proposal]:
+        """The next k architectures."""
+        return [Proposal(architecture=z) for z in itertools.islice(self._architectures, k)]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Pass: the order is fixed."""
+
+
+def distinct_architectures(space: SearchSpace) -> Iterator[Architecture]:
+    """All architectures with live edges only, one for every order of hidden neurons."""
+    seen = set()
+    for z in all_architectures(space):
+        if z.n_live_edges < z.n_edges:
+            continue
+        form, _ = z.without_dead_neurons()[0].canonical()
+        if form not in seen:
+            seen.add(form)
+            yield z
+
+
+def all_architectures(space: SearchSpace) -> Iterator[Architecture]:
+    """All |Z| architectures of a space, the empty one first."""
+    layers = list(itertools.pairwise(space.widths))
+    starts = itertools.accumulate(space.widths, initial=0)
+    possible = [
+        (start + i, start + a + j)
+        for start, (a, b) in zip(starts, layers, strict=False)
+        for i, j in itertools.product(range(a), range(b))
+    ]
+    n_hidden, n_outputs = sum(space.widths[1:-1]), space.widths[-1]
+    choices = [activation_indices(space.activations)] * n_hidden
+    choices += [activation_indices(space.output_activations)] * n_outputs
+    for present in itertools.product((False, True), repeat=len(possible)):
+        chosen = list(itertools.compress(possible, present))
+        edges = torch.tensor(chosen, dtype=torch.int64).reshape(-1, 2).T
+        for classes in itertools.product(*choices):
+            activation = torch.tensor([IDENTITY] * space.widths[0] + list(classes))
+            yield Architecture(edges=edges, activation=activation, widths=space.widths)

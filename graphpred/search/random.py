@@ -1,0 +1,45 @@
+"""Random search at fixed densities, the base algorithm of the paper, and its fairer form."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from graphpred.architecture import Architecture
+from graphpred.search.base import Proposal, Setting, Trial
+
+
+class RandomSearch:
+    """Draws architectures at the setting's densities in turn and never learns.
+
+    Args:
+        setting: What every searcher is given.
+        draw: Draws an architecture with a number of edges.
+    """
+
+    def __init__(self, setting: Setting, *, draw: Callable[[int], Architecture]) -> None:
+        self._draw = draw
+        space = setting.space
+        n_edges = [max(space.n_layers, space.n_edges_at(d)) for d in setting.densities]
+        self._n_edges = itertools.cycle(n_edges)
+
+    def ask(self, k: int) -> list[Proposal]:
+        """Draw k architectures."""
+        return [Proposal(architecture=self._draw(next(self._n_edges))) for _ in range(k)]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Pass: the next draw does not depend on the last."""
+
+
+def random_search(setting: Setting) -> RandomSearch:
+    """Uniform among the architectures of a density; many of its edges may be dead."""
+    space, generator = setting.space, setting.generator
+    return RandomSearch(
+        setting, draw=lambda n_edges: space.sample(generator=generator, n_edges=n_edges)
+    )
+
+
+def random_live_search(setting: Setting) -> RandomSearch:
+    """Only live edges, from few active hidden neurons to many."""
+    space, generator = setting.space, setting.generator
+    return RandomSearch(
+        setting, draw=lambda n_edges: space.sample_live(generator=generator, n_edges=n_edges)
+    )

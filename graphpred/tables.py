@@ -1,0 +1,474 @@
+"""Reading a data set, from a file, a name or memory, into a table of raw columns.
+
+Whatever the source, a column of a ``Table`` holds one of three things: numbers (booleans are
+numbers, ``NaN`` is missing), dates without a time zone, or text (``None`` is missing). The digest
+of a table depends on its names and values alone, so a CSV file and a Parquet file of the same
+contents have the same one.
+"""
+
+import difflib
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+from pandas.api import types
+from sklearn import datasets
+
+from graphpred.errors import DataError, InputError
+
+Source = str | Path | pd.DataFrame | tuple[Any, Any]
+"""A path, the name of a set that scikit-learn ships, a frame, or features and target ``(X, y)``."""
+
+NOMINAL_SUFFIX = "#c"
+"""A column whose name ends like this is nominal, whatever its values look like."""
+
+MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
+"""Text that stands for a missing value."""
+
+NUMERIC_SHARE = 0.9
+"""Text of which this share is numbers was meant to be a numeric column."""
+
+_SKLEARN: dict[str, Callable[..., Any]] = {
+    "breast_cancer": datasets.load_breast_cancer,
+    "wine": datasets.load_wine,
+    "digits": datasets.load_digits,
+    "diabetes": datasets.load_diabetes,
+    "iris": datasets.load_iris,
+}
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Table:
+    """Raw columns of m rows, before any encoding.
+
+    Attributes:
+        frame: The features, one column each, m rows.
+        target: The column to predict, m rows; None if the source has none.
+        name: What to call the data set.
+        source: The path as given, the name in scikit-learn, ``"frame"`` or ``"arrays"``.
+        digest: Hexadecimal hash of the names and values of all columns.
+        nominal: The feature columns declared nominal; they hold text.
+    """
+
+    frame: pd.DataFrame
+    target: pd.Series | None
+    name: str
+    source: str
+    digest: str
+    nominal: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Raw:
+    """What a reader of one format found; the target may still be a column of the frame."""
+
+    frame: pd.DataFrame
+    target: pd.Series | None = None
+    name: str
+    source: str
+
+
+def read_table(
+    source: Source,
+    *,
+    target: str | None = None,
+    with_target: bool = True,
+    nominal: Collection[str] = (),
+) -> Table:
+    """Read features and target from a file, a set that scikit-learn ships, or memory.
+
+    Args:
+        source: A ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet`` or ``.npz`` (``X`` and ``y``)
+            file; breast_cancer, wine, digits, diabetes or iris; a frame; or ``(X, y)``.
+        target: Name of the column to predict; the last column by default. Not for sources that
+            keep the target apart.
+        with_target: False for rows to be scored: the target may then be absent, and no column is
+            taken for it unless ``target`` names one.
+        nominal: Columns to take as nominal besides those whose names end in ``#c``.
+
+    Raises:
+        DataError: If the source cannot be read or is not a table with rows, features and target.
+
+    >>> table = read_table("iris")
+    >>> table.frame.shape, table.target.unique().tolist()
+    ((150, 4), ['setosa', 'versicolor', 'virginica'])
+    """
+    raw = _read(source, with_target=with_target, nominal=nominal)
+    frame, found = raw.frame, raw.target
+    names = [str(name) for name in frame.columns]
+    frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
+    _check_names(names, origin=raw.source)
+    if found is not None and target not in (None, found.name):
+        raise DataError(f"{raw.source} keeps its target apart; it has no target {target!r}.")
+    if found is None:
+        column = _target_column(names, target=target, required=with_target, origin=raw.source)
+        found = None if column is None else frame[column]
+        frame = frame.drop(columns=[] if column is None else [column])
+    if not len(frame):
+        raise DataError(f"a table must have rows; {raw.source} has none.")
+    if not len(frame.columns):
+        raise DataError(
+            f"a table must have a feature column besides its target; {raw.source} has none."
+        )
+    return _tidy_table(raw, frame=frame, target=found, nominal=nominal)
+
+
+def tidy_column(column: pd.Series, *, nominal: bool = False) -> pd.Series:
+    """Bring a column to one of the three forms: numbers, dates without a zone, or text.
+
+    Text that is numbers, booleans or ISO dates throughout becomes that, unless it is nominal.
+
+    Args:
+        column: Any column of a frame, shape ``(m,)``.
+        nominal: Whether the column is nominal; it then becomes text.
+
+    Raises:
+        DataError: If the values are none of these.
+
+    >>> tidy_column(pd.Series(["1", " 2.5", "?"])).tolist()
+    [1.0, 2.5, nan]
+    >>> tidy_column(pd.Series([1.0, 2.0]), nominal=True).tolist()
+    ['1', '2']
+    """
+    dtype = column.dtype
+    if nominal or isinstance(dtype, pd.CategoricalDtype):
+        return _as_text(column)
+    if types.is_complex_dtype(dtype):
+        raise _unusable(column, "complex numbers")
+    if types.is_numeric_dtype(dtype):  # bool too
+        return column if isinstance(dtype, np.dtype) else _plain_numbers(column)
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        here: pd.Series = column.dt.tz_convert("UTC").dt.tz_localize(None)
+        return here
+    if types.is_datetime64_dtype(dtype):
+        return column
+    if types.is_timedelta64_dtype(dtype):
+        seconds: pd.Series = column.dt.total_seconds()
+        return seconds
+    return _tidy_objects(column)
+
+
+def word(value: object) -> str:
+    """The text of one nominal value; whole numbers look the same as integers and as floats.
+
+    >>> word(2.0), word(" red "), word(True)
+    ('2', 'red', 'True')
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def require_text(column: pd.Series) -> None:
+    """Refuse a text column that is numbers but for a few values.
+
+    Args:
+        column: A tidy column of text, shape ``(m,)``.
+
+    Raises:
+        DataError: If at least 90 % of the values present are numbers, but not all.
+    """
+    present = column.dropna()
+    numbers = pd.to_numeric(present, errors="coerce")
+    if len(present) and numbers.notna().mean() >= NUMERIC_SHARE:
+        row = int(np.flatnonzero(column.notna())[np.flatnonzero(numbers.isna())[0]])
+        raise DataError(
+            f"column {column.name!r} must hold numbers alone, as nearly all its values are; "
+            f"row {row + 1} has {column.iloc[row]!r}. "
+            f"If it is nominal, let its name end in {NOMINAL_SUFFIX}."
+        )
+
+
+def _read(source: Source, *, with_target: bool, nominal: Collection[str]) -> _Raw:
+    if isinstance(source, pd.DataFrame):
+        return _Raw(frame=source, name="frame", source="frame")
+    if isinstance(source, tuple):
+        return _from_arrays(source)
+    if not isinstance(source, str | Path):
+        raise InputError(
+            "source must be a path, a name, a DataFrame or a pair (X, y); "
+            f"got {type(source).__name__}."
+        )
+    path = Path(source)
+    if str(source) in _SKLEARN:
+        return _from_sklearn(str(source))
+    if path.suffix == "" and not path.exists():
+        raise DataError(
+            f"source must be a file or one of {', '.join(_SKLEARN)}; got {str(source)!r}."
+        )
+    if not path.is_file():
+        raise DataError(f"source must be a file that exists; there is no file {source}.")
+    suffix = next((end for end in _SUFFIXES if path.name.lower().endswith(end)), None)
+    if suffix is None:
+        raise DataError(f"a table's file must end in {', '.join(_SUFFIXES)}; got {source}.")
+    name = path.name[: -len(suffix)] or path.name
+    if suffix == ".npz":
+        X, y = _read_npz(path, with_target=with_target)
+        raw = _from_arrays((X, y))
+        return _Raw(frame=raw.frame, target=raw.target, name=name, source=str(source))
+    if suffix == ".parquet":
+        frame = _read_parquet(path)
+    else:
+        frame = _read_csv(path, delimiter="\t" if ".tsv" in suffix else ",", nominal=nominal)
+    return _Raw(frame=frame, name=name, source=str(source))
+
+
+def _from_sklearn(name: str) -> _Raw:
+    bunch = _SKLEARN[name](as_frame=True)
+    target = bunch.target
+    if name in ("breast_cancer", "wine", "iris"):
+        words = np.asarray(bunch.target_names, dtype=object)
+        target = pd.Series(words[target.to_numpy()], name="target")
+    return _Raw(frame=bunch.data, target=target, name=name, source=name)
+
+
+def _from_arrays(source: tuple[Any, ...]) -> _Raw:
+    if len(source) != 2:
+        raise InputError(f"a tuple as source must be (X, y); got {len(source)} items.")
+    X, y = source
+    frame = X if isinstance(X, pd.DataFrame) else array_frame(np.asarray(X))
+    if y is None:
+        return _Raw(frame=frame, name="arrays", source="arrays")
+    values = y if isinstance(y, pd.Series) else np.asarray(y)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = np.asarray(values)[:, 0]
+    if values.shape != (len(frame),):
+        raise DataError(
+            f"y must have one value per row of X, {len(frame)} of them; got shape {values.shape}."
+        )
+    target = pd.Series(values).reset_index(drop=True)
+    return _Raw(
+        frame=frame,
+        target=target.rename("target" if target.name is None else str(target.name)),
+        name="arrays",
+        source="arrays",
+    )
+
+
+def array_frame(X: np.ndarray) -> pd.DataFrame:
+    """A frame of an array's columns, named x0, x1, …; ``(m, n)``."""
+    if X.ndim != 2:
+        raise DataError(f"X must have two axes, rows and features; got shape {X.shape}.")
+    return pd.DataFrame(X, columns=[f"x{column}" for column in range(X.shape[1])])
+
+
+def _read_npz(path: Path, *, with_target: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in ("X", "y") if with_target else ("X",):
+                if key not in file.files:
+                    held = ", ".join(file.files) or "nothing"
+                    raise DataError(f"an .npz table must hold X and y; {path} holds {held}.")
+            return file["X"], file["y"] if "y" in file.files else None
+    except DataError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} must be an .npz file of plain arrays, without Python objects: {error}."
+        ) from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        with pa_parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from error
+    _check_names(table.column_names, origin=str(path))
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(date_as_object=False)
+    return frame.drop(columns=[name for name in frame if str(name).startswith("__index_level_")])
+
+
+def _read_csv(path: Path, *, delimiter: str, nominal: Collection[str]) -> pd.DataFrame:
+    ragged: list[Any] = []
+
+    def keep_ragged(row: Any) -> str:
+        ragged.append(row)
+        return "error"
+
+    reading = pa_csv.ReadOptions(use_threads=False)  # rows are numbered in one thread alone
+    parsing = pa_csv.ParseOptions(
+        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=keep_ragged
+    )
+    try:
+        with pa_csv.open_csv(path, read_options=reading, parse_options=parsing) as head:
+            names = head.schema.names
+        _check_names(names, origin=str(path))
+        text = {name: pa.string() for name in names if is_nominal(name) or name in nominal}
+        converting = pa_csv.ConvertOptions(
+            null_values=list(MISSING), strings_can_be_null=True, column_types=text
+        )
+        table = pa_csv.read_csv(
+            path, read_options=reading, parse_options=parsing, convert_options=converting
+        )
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _csv_error(path, error, ragged=ragged) from error
+    for field in table.schema:
+        if pa.types.is_binary(field.type):
+            raise DataError(f"{path} must be UTF-8; column {field.name!r} is not.")
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    return frame
+
+
+def _csv_error(path: Path, error: Exception, *, ragged: list[Any]) -> DataError:
+    if ragged:
+        row = ragged[0]
+        line = "a line" if row.number is None else f"line {row.number}"
+        return DataError(
+            f"every line of {path} must have {row.expected_columns} fields; "
+            f"{line} has {row.actual_columns}."
+        )
+    message = _first_line(error)
+    if "Empty CSV" in message:
+        return DataError(f"a table must have a header and rows; {path} is empty.")
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in message.replace("-", "").upper():
+        return DataError(f"{path} must be UTF-8: {message}.")
+    return DataError(f"{path} cannot be read: {message}.")
+
+
+def is_nominal(name: str) -> bool:
+    """Whether the name declares its column nominal.
+
+    >>> is_nominal("colour#c"), is_nominal("weight")
+    (True, False)
+    """
+    return name.endswith(NOMINAL_SUFFIX)
+
+
+def _check_names(names: list[str], *, origin: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"column names must be unique; {origin} has {name!r} twice.")
+        seen.add(name)
+
+
+def _target_column(
+    names: list[str], *, target: str | None, required: bool, origin: str
+) -> str | None:
+    if target in names:
+        return target
+    if not required:
+        return None
+    if target is None:
+        if not names:
+            raise DataError(f"a table must have columns; {origin} has none.")
+        return names[-1]
+    close = difflib.get_close_matches(target, names, n=3) or names[:8]
+    raise DataError(
+        f"target must be a column of {origin}; got {target!r}. Did you mean {', '.join(close)}?"
+    )
+
+
+def _tidy_table(
+    raw: _Raw, *, frame: pd.DataFrame, target: pd.Series | None, nominal: Collection[str]
+) -> Table:
+    declared = frozenset(
+        name
+        for name in frame.columns
+        if name in nominal or is_nominal(name) or isinstance(frame[name].dtype, pd.CategoricalDtype)
+    )
+    frame = frame.copy(deep=False)
+    for name in frame.columns:
+        column = frame[name]
+        tidy = tidy_column(column, nominal=name in declared)
+        if tidy is not column:
+            frame[name] = tidy
+    if target is not None:
+        target = tidy_column(target, nominal=is_nominal(str(target.name)))
+    return Table(
+        frame=frame,
+        target=target,
+        name=raw.name,
+        source=raw.source,
+        digest=_digest(frame, target),
+        nominal=declared,
+    )
+
+
+def _tidy_objects(column: pd.Series) -> pd.Series:
+    """Tidy a column of Python objects by what they turn out to be."""
+    found = types.infer_dtype(column, skipna=True)
+    if found in ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty"):
+        return _plain_numbers(column)
+    if found in ("date", "datetime", "datetime64"):
+        return tidy_column(pd.to_datetime(column, utc=True))
+    if found == "bytes":
+        raise _unusable(column, "bytes")
+    return _parsed(_as_text(column))
+
+
+def _parsed(text: pd.Series) -> pd.Series:
+    """Text as numbers, booleans or dates if it is that throughout."""
+    present = text.dropna()
+    if not len(present):
+        return text.astype("float64")
+    if present.isin(["True", "False", "true", "false", "TRUE", "FALSE"]).all():
+        truth = text.map(lambda value: None if value is None else value.lower() == "true")
+        return _plain_numbers(truth)
+    if pd.to_numeric(present, errors="coerce").notna().all():
+        return pd.to_numeric(text)
+    if present.str.match(r"\d{4}-\d{2}-\d{2}").all():
+        dates = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
+        if dates[present.index].notna().all():
+            return tidy_column(dates)
+    return text
+
+
+def _plain_numbers(column: pd.Series) -> pd.Series:
+    """Numbers of NumPy's types: booleans without missing values as bool, all else as float."""
+    missing = column.isna()
+    if not missing.any() and types.infer_dtype(column) == "boolean":
+        return column.astype(bool)
+    values = column.astype(object).where(~missing, np.nan)
+    return values.astype("float64")
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:
+        raise _unusable(column, "lists or other containers") from error
+    words = [word(value) for value in values]
+    table = np.array([None if text in MISSING else text for text in words] + [None], dtype=object)
+    return pd.Series(table[codes], index=column.index, name=column.name, dtype=object)  # -1: None
+
+
+def _unusable(column: pd.Series, got: str) -> DataError:
+    return DataError(
+        f"column {str(column.name)!r} must hold numbers, text, dates or booleans; it has {got}."
+    )
+
+
+def _digest(frame: pd.DataFrame, target: pd.Series | None) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    columns = [(f"feature {name}", frame[name]) for name in frame.columns]
+    if target is not None:
+        columns.append((f"target {target.name}", target))
+    for label, column in columns:
+        if types.is_numeric_dtype(column.dtype):
+            values = column.to_numpy().astype("float64") + 0.0  # -0.0 becomes 0.0
+            values[np.isnan(values)] = np.nan
+            head, content = [label, "numbers"], values.tobytes()
+        elif types.is_datetime64_dtype(column.dtype):
+            head, content = [label, "dates"], column.to_numpy("datetime64[us]").tobytes()
+        else:
+            codes, words = pd.factorize(column)
+            head, content = [label, "text", *words], codes.astype("int64").tobytes()
+        state.update(json.dumps(head).encode())
+        state.update(content)
+    return state.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

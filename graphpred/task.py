@@ -1,0 +1,466 @@
+"""A data set D = (X, y) with its split, and smaller data sets drawn from it.
+
+The test part is a function of the data alone: a hash of the contents seeds its draw. Training and
+validation rows are drawn from an explicit generator; everything is scaled by the training rows.
+Notation: m rows, n features, c classes or outputs.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from pandas.api import types
+from torch import Tensor
+
+from graphpred.encoding import TableEncoder
+from graphpred.errors import DataError, InputError
+from graphpred.objective import Kind
+from graphpred.split import VALIDATION_SHARE, Split, split_rows, stratified_draw, test_rows
+from graphpred.tables import Source, Table, read_table, require_text, tidy_column, word
+
+Part = Literal["train", "validation", "test", "fit"]
+
+MIN_ROWS = 8
+
+MAX_INTEGER_CLASSES = 10
+"""A target of whole numbers with more distinct values is a quantity, unless they are labels."""
+
+MAX_INTEGER_LABELS = 20
+"""Whole numbers without a gap from 0 or 1 are labels up to this many."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task:
+    """A data set D = (X, y) with a split.
+
+    Attributes:
+        X: Features, scaled by the training rows. Float32, shape ``(m, n)``.
+        y: Class indices, int64, shape ``(m,)``; or outputs scaled by the training rows, float32,
+            shape ``(m, c)``.
+        kind: What y is.
+        split: Rows of the parts.
+        feature_names: One per column of X.
+        class_names: One per class, or per output of a regression.
+        name: What to call the data set.
+        source: Where it was read; see ``Table.source``.
+        digest: Hash of the contents of the whole source.
+        encoder: From raw columns to X; None if X came as numbers.
+        target_mean: Added to ``y * target_scale``, gives outputs in their unit; empty for classes.
+        target_scale: See ``target_mean``; c numbers.
+        origin: Row of the source that every row is. Int64, shape ``(m,)``, ascending.
+        notices: Sentences on what reading the data left out.
+
+    Raises:
+        InputError: If shapes or types differ from what is said above.
+    """
+
+    X: Tensor
+    y: Tensor
+    kind: Kind
+    split: Split
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    name: str
+    source: str
+    digest: str
+    encoder: TableEncoder | None
+    target_mean: tuple[float, ...]
+    target_scale: tuple[float, ...]
+    origin: Tensor
+    notices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        m, n = self.n_rows, len(self.feature_names)
+        if self.X.shape != (m, n) or self.X.dtype != torch.float32:
+            raise InputError(
+                f"X must be float32 of shape {(m, n)}; got {self.X.dtype}, {tuple(self.X.shape)}."
+            )
+        shape = (m,) if self.is_classification else (m, self.n_outputs)
+        dtype = torch.int64 if self.is_classification else torch.float32
+        if self.y.shape != shape or self.y.dtype != dtype:
+            raise InputError(
+                f"y must be {dtype} of shape {shape}; got {self.y.dtype}, {tuple(self.y.shape)}."
+            )
+        rows = torch.cat([self.split.fit, self.split.test])
+        if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < m:
+            raise InputError(f"the rows of a split must be in 0 … {m - 1}; got {int(rows.max())}.")
+
+    @classmethod
+    def from_source(
+        cls,
+        source: Source | Table,
+        *,
+        target: str | None = None,
+        kind: Kind | None = None,
+        seed: int = 0,
+        name: str | None = None,
+        hold_out_test: bool = True,
+        validation_share: float = VALIDATION_SHARE,
+    ) -> "Task":
+        """Read a data set, split it and encode it from its training rows.
+
+        Args:
+            source: See ``read_table``; or a table that it has read.
+            target: Name of the column to predict; the last one by default.
+            kind: Guessed from the target by default; see ``guess_kind``.
+            seed: Draws the training and validation rows, never the test rows.
+            name: What to call the data set.
+            hold_out_test: False to use all rows for training and validation.
+            validation_share: Of the rows that are not for testing.
+
+        Raises:
+            DataError: If the source cannot be read, encoded or split.
+
+        >>> task = Task.from_source("breast_cancer")
+        >>> task.n_features, task.class_names, len(task.split.test)
+        (30, ('benign', 'malignant'), 142)
+        """
+        table = source if isinstance(source, Table) else read_table(source, target=target)
+        if table.target is None:
+            raise DataError(f"a data set must have a target; {table.source} has none.")
+        kind = kind or guess_kind(table.target)
+        labels, class_names = _labels(table.target, kind=kind)
+        if len(labels) < MIN_ROWS:
+            raise DataError(f"a data set must have at least {MIN_ROWS} rows; got {len(labels)}.")
+        split = split_rows(
+            labels,
+            generator=torch.Generator().manual_seed(seed),
+            test=test_rows(labels, digest=table.digest) if hold_out_test else None,
+            validation_share=validation_share,
+        )
+        encoder = TableEncoder.fit(table.frame, rows=split.train.numpy(), nominal=table.nominal)
+        y, target_mean, target_scale = _scaled_target(labels, split.train)
+        return cls(
+            X=torch.from_numpy(encoder.transform(table.frame)),
+            y=y,
+            kind=kind,
+            split=split,
+            feature_names=encoder.feature_names,
+            class_names=class_names,
+            name=name or table.name,
+            source=table.source,
+            digest=table.digest,
+            encoder=encoder,
+            target_mean=target_mean,
+            target_scale=target_scale,
+            origin=torch.arange(len(y)),
+            notices=(*encoder.notices, *_rare(labels, class_names)),
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        X: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        *,
+        kind: Kind | None = None,
+        split: Split | None = None,
+        generator: torch.Generator | None = None,
+        feature_names: tuple[str, ...] | None = None,
+        class_names: tuple[str, ...] | None = None,
+        name: str = "arrays",
+        validation_share: float = VALIDATION_SHARE,
+    ) -> "Task":
+        """A task of numbers, scaled by the training rows; a constant feature becomes 0.
+
+        Args:
+            X: Finite features, shape ``(m, n)``.
+            y: Classes or one output, shape ``(m,)``; or outputs, shape ``(m, c)``.
+            kind: Guessed from y by default.
+            split: The parts; drawn from ``generator`` without test rows by default.
+            generator: Draws training and validation rows if there is no split.
+            feature_names: ``x0``, ``x1``, … by default.
+            class_names: The classes that the integers of y index, also those without rows, or
+                the names of the outputs. By default, what y holds.
+            name: What to call the data set.
+            validation_share: Of all rows, if there is no split.
+
+        Raises:
+            DataError: If the values cannot be used.
+            InputError: If neither split nor generator is given.
+
+        >>> X, y = torch.tensor([[0.0], [1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1, 1])
+        >>> Task.from_arrays(X, y, generator=torch.Generator().manual_seed(0)).n_outputs
+        2
+        """
+        features = torch.from_numpy(np.asarray(X, dtype=np.float64).copy())  # (m, n)
+        if features.ndim != 2 or not features.numel() or not bool(features.isfinite().all()):
+            raise DataError(
+                "X must be finite numbers, rows by features; "
+                f"got shape {tuple(features.shape)}{' with NaN or inf' * (features.numel() > 0)}."
+            )
+        labels, names = _array_labels(np.asarray(y), kind=kind, class_names=class_names)
+        if len(labels) != len(features):
+            raise DataError(f"y must have the {len(features)} rows of X; got {len(labels)}.")
+        if split is None:
+            if generator is None:
+                raise InputError("a split, or a generator to draw one, must be given; got neither.")
+            split = split_rows(labels, generator=generator, validation_share=validation_share)
+        y_scaled, target_mean, target_scale = _scaled_target(labels, split.train)
+        return cls(
+            X=_standardise(features, split.train)[0],
+            y=y_scaled,
+            kind="regression" if labels.is_floating_point() else "classification",
+            split=split,
+            feature_names=feature_names or tuple(f"x{j}" for j in range(features.shape[1])),
+            class_names=names,
+            name=name,
+            source="arrays",
+            digest=_array_digest(features, labels),
+            encoder=None,
+            target_mean=target_mean,
+            target_scale=target_scale,
+            origin=torch.arange(len(labels)),
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows m, test rows included."""
+        return len(self.origin)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features n."""
+        return len(self.feature_names)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes or outputs c."""
+        return len(self.class_names)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether y holds classes."""
+        return self.kind == "classification"
+
+    def rows(self, part: Part) -> tuple[Tensor, Tensor]:
+        """X and y of one part; ``"fit"`` is training and validation rows together."""
+        rows: Tensor = getattr(self.split, part)
+        return self.X[rows], self.y[rows]
+
+    def resplit(self, seed: int) -> "Task":
+        """The same data and test part, with other training and validation rows.
+
+        What was learnt from the old training rows besides scale (medians, levels) stays.
+        """
+        fit = self.split.fit
+        split = split_rows(
+            self.y,
+            generator=torch.Generator().manual_seed(seed),
+            test=self.split.test,
+            among=fit,
+            validation_share=len(self.split.validation) / max(len(fit), 1),
+        )
+        return _rescaled(replace(self, split=split))
+
+    def subsample(self, n_rows: int, *, generator: torch.Generator) -> "Task":
+        """A smaller task drawn from the rows that are not for testing, without test rows.
+
+        The draw is stratified by class and keeps two rows of every class that has them; a third
+        of it is for validation.
+
+        Args:
+            n_rows: How many; all there are if there are fewer.
+            generator: Draws the rows.
+
+        Raises:
+            InputError: If ``n_rows`` is under 4 or under two per class.
+        """
+        least = max(4, 2 * self.n_outputs if self.is_classification else 0)
+        if n_rows < least:
+            raise InputError(f"n_rows must be at least {least} for {self.name}; got {n_rows}.")
+        fit = self.split.fit
+        drawn = fit[stratified_draw(self.y[fit], n_rows, generator=generator, at_least=2)]
+        split = split_rows(
+            self.y, generator=generator, among=drawn, validation_share=VALIDATION_SHARE
+        )
+        return self.take(train=self.origin[split.train], validation=self.origin[split.validation])
+
+    def take(self, *, train: Tensor, validation: Tensor, test: Tensor | None = None) -> "Task":
+        """The smaller task of given rows of the source, scaled by its own training rows.
+
+        Args:
+            train: Rows as ``origin`` numbers them, none for testing here. Int64, any order.
+            validation: Likewise.
+            test: Some of the rows for testing here; none by default.
+
+        Raises:
+            InputError: If a row is not in this task, is in two parts, or crosses into or out of
+                the test part.
+        """
+        test = train.new_empty(0) if test is None else test
+        kept = torch.cat([train, validation, test]).sort().values
+        positions = torch.searchsorted(self.origin, kept).clamp(max=self.n_rows - 1)
+        strange = self.origin[positions] != kept
+        if bool(strange.any()):
+            raise InputError(f"rows must be rows of {self.name}; got {int(kept[strange][0])}.")
+        own_test = self.origin[self.split.test]
+        if bool(torch.isin(torch.cat([train, validation]), own_test).any()):
+            raise InputError("test rows must stay test rows; train or validation has some.")
+        if not bool(torch.isin(test, own_test).all()):
+            raise InputError("test rows must come from the test part; some do not.")
+        parts = [torch.searchsorted(kept, rows.sort().values) for rows in (train, validation, test)]
+        return _rescaled(
+            replace(
+                self,
+                X=self.X[positions],
+                y=self.y[positions],
+                origin=kept,
+                split=Split(*parts),
+            )
+        )
+
+
+def guess_kind(target: pd.Series) -> Kind:
+    """Whether a target column is classes or a quantity.
+
+    Text and booleans are classes, fractions a quantity. Whole numbers are classes if there are at
+    most 10 of them, or at most 20 without a gap from 0 or 1; and three rows for each on average.
+
+    >>> guess_kind(pd.Series([0, 1, 1, 0])), guess_kind(pd.Series([0.5, 1.0, 1.5]))
+    ('classification', 'regression')
+    """
+    column = tidy_column(target)
+    if not types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype):
+        return "classification"
+    values = np.unique(column.dropna())
+    if len(values) <= 2 and bool((values == np.round(values)).all()):
+        return "classification"
+    if not np.isfinite(values).all() or bool((values != np.round(values)).any()):
+        return "regression"
+    gapless = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    few = len(values) <= (MAX_INTEGER_LABELS if gapless else MAX_INTEGER_CLASSES)
+    return "classification" if few and 3 * len(values) <= len(column) else "regression"
+
+
+def _labels(target: pd.Series, *, kind: Kind) -> tuple[Tensor, tuple[str, ...]]:
+    """Class indices, int64 ``(m,)``, or outputs, float64 ``(m, 1)``, and the names of c."""
+    name = repr(target.name)
+    missing = int(target.isna().sum())
+    if missing:
+        raise DataError(f"target {name} must have a value in every row; {missing} are missing.")
+    if kind == "regression":
+        return _outputs(target), (str(target.name),)
+    if kind != "classification":
+        raise InputError(f"kind must be classification or regression; got {kind!r}.")
+    codes, values = pd.factorize(target, sort=True)
+    if types.is_object_dtype(target.dtype) and len(values) > MAX_INTEGER_LABELS:
+        require_text(target)
+    words = tuple(word(value) for value in values)
+    if len(words) < 2:
+        raise DataError(f"target {name} must have two classes or more; all rows are {words[0]!r}.")
+    if len(words) > max(2, len(codes) // 2):
+        raise DataError(
+            f"target {name} must have at least two rows per class; "
+            f"got {len(words)} classes in {len(codes)} rows."
+        )
+    return torch.from_numpy(codes.astype(np.int64)), words
+
+
+def _rare(labels: Tensor, class_names: tuple[str, ...]) -> list[str]:
+    """A notice for every class that has too few rows for all three parts."""
+    if labels.is_floating_point():
+        return []
+    counts = torch.bincount(labels).tolist()
+    return [
+        f"class {name!r} has only {count} row{'s' * (count > 1)}: some part of the split lacks it."
+        for name, count in zip(class_names, counts, strict=True)
+        if count < 3
+    ]
+
+
+def _outputs(target: pd.Series) -> Tensor:
+    """Finite numbers that vary, float64 ``(m, 1)``."""
+    name = repr(target.name)
+    if not types.is_numeric_dtype(target.dtype):
+        require_text(target)
+        raise DataError(
+            f"the target of a regression must be numbers; {name} has {target.iloc[0]!r}."
+        )
+    values = target.to_numpy(dtype=np.float64)
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise DataError(
+            f"target {name} must be finite; row {infinite[0] + 1} has {values[infinite[0]]}."
+        )
+    if values.min() == values.max():
+        raise DataError(
+            f"the target of a regression must vary; {name} is {values[0]:g} in all rows."
+        )
+    return torch.from_numpy(values[:, None].copy())
+
+
+def _array_labels(
+    y: np.ndarray[Any, Any], *, kind: Kind | None, class_names: tuple[str, ...] | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Like ``_labels`` for arrays, which may hold several outputs, or classes without rows."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        outputs = [_outputs(pd.Series(column, name=f"y{j}")) for j, column in enumerate(y.T)]
+        return torch.cat(outputs, dim=1), class_names or tuple(f"y{j}" for j in range(y.shape[1]))
+    column = tidy_column(pd.Series(y.reshape(-1), name="y"))
+    if kind == "regression" or (kind is None and class_names is None):
+        kind = kind or guess_kind(column)
+    if kind == "regression" or class_names is None:
+        labels, names = _labels(column, kind=kind or "classification")
+        return labels, class_names or names
+    codes = column.to_numpy()
+    if not np.isin(codes, np.arange(len(class_names))).all():
+        raise DataError(f"y must index the {len(class_names)} class names; got {codes.max()}.")
+    return torch.from_numpy(codes.astype(np.int64)), class_names
+
+
+def _array_digest(X: Tensor, labels: Tensor) -> str:
+    state = hashlib.blake2b(repr((X.shape, labels.shape)).encode(), digest_size=16)
+    state.update(X.contiguous().numpy().tobytes())
+    state.update(labels.contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def _standardise(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale columns by the mean and deviation of some rows; constant ones become 0.
+
+    Args:
+        values: Float, shape ``(m, n)``.
+        rows: The rows to scale by. Int64, shape ``(m_train,)``.
+
+    Returns:
+        The scaled values, float32, shape ``(m, n)``; mean and deviation, float64, shape ``(n,)``
+        each, deviation 0 for a constant column.
+    """
+    part = values[rows].double()
+    varies = part.amax(0) > part.amin(0)
+    mean = torch.where(varies, part.mean(0), part[0])
+    scale = torch.where(varies, part.std(0, correction=0), 0.0)
+    factor = torch.where(scale > 0, 1 / scale, 0.0)
+    return ((values.double() - mean) * factor).float(), mean, scale
+
+
+def _scaled_target(
+    labels: Tensor, train: Tensor
+) -> tuple[Tensor, tuple[float, ...], tuple[float, ...]]:
+    """Class indices as they are; outputs scaled by the training rows, with mean and scale."""
+    if not labels.is_floating_point():
+        return labels, (), ()
+    _, mean, scale = _standardise(labels, train)
+    scale = torch.where(scale > 0, scale, 1.0)
+    return ((labels.double() - mean) / scale).float(), tuple(mean.tolist()), tuple(scale.tolist())
+
+
+def _rescaled(task: Task) -> Task:
+    """The same task, scaled anew by its training rows."""
+    X, mean, scale = _standardise(task.X, task.split.train)
+    y, shift, factor = _scaled_target(task.y, task.split.train)
+    old = list(zip(task.target_mean, task.target_scale, strict=True))
+    encoder = task.encoder
+    return replace(
+        task,
+        X=X,
+        y=y,
+        encoder=encoder and encoder.rescaled(mean=mean.tolist(), scale=scale.tolist()),
+        target_mean=tuple(m + s * new for (m, s), new in zip(old, shift, strict=True)),
+        target_scale=tuple(s * new for (_, s), new in zip(old, factor, strict=True)),
+    )
