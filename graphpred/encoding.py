@@ -270,6 +270,27 @@ class TableEncoder:
             )
         return cls(tuple(columns), _unique_names(features), tuple(notices))
 
+    @classmethod
+    def of_numbers(
+        cls, names: Sequence[str], *, mean: Sequence[float], scale: Sequence[float]
+    ) -> "TableEncoder":
+        """The encoder of columns of numbers that scales them and keeps every one.
+
+        Args:
+            names: Of the n columns.
+            mean: Subtracted; it also stands for a missing number. Shape ``(n,)``.
+            scale: Divides the difference; 0 for a column that becomes 0. Shape ``(n,)``.
+        """
+        columns = tuple(
+            NumericColumn(name=name, fill=fill, has_missing=False)
+            for name, fill in zip(names, mean, strict=True)
+        )
+        features = tuple(
+            Feature(name=name, column=j, part=0, mean=shift, scale=factor)
+            for j, (name, shift, factor) in enumerate(zip(names, mean, scale, strict=True))
+        )
+        return cls(columns, features, ())
+
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of the encoded matrix."""

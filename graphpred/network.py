@@ -149,9 +149,9 @@ class SparseNetwork(nn.Module):
     @torch.no_grad()
     def scores(self, rows: pd.DataFrame | ArrayLike) -> Tensor:
         """Outputs before softmax for raw rows. Float, shape ``(m, c)``."""
-        X = torch.from_numpy(self._encoded(rows)).to(self.edge.device)  # (m, n)
+        X = torch.from_numpy(self._encoded(rows)).to(self.edge)  # (m, n)
         parts = [self(part) for part in X.split(8192)]
-        return torch.cat(parts) if parts else X.new_zeros(0, self.architecture.widths[-1])
+        return torch.cat(parts).cpu() if parts else X.new_zeros(0, self.architecture.widths[-1])
 
     def _encoded(self, rows: pd.DataFrame | ArrayLike) -> NDArray[np.float32]:
         encoder = self.signature.encoder
@@ -206,11 +206,20 @@ class SparseNetwork(nn.Module):
         tensors, metadata = load_tensors(path, what="a network that graphpred wrote")
         if "graphpred_network" not in metadata:
             raise StoreError(f"{path} must be a network that graphpred wrote; it is not.")
-        described = json.loads(metadata["graphpred_network"])
-        if described["format"] != FORMAT_VERSION:
+        try:
+            described = json.loads(metadata["graphpred_network"])
+            version = described["format"]
+            if version == FORMAT_VERSION:
+                return cls._from_parts(described, tensors)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(
-                f"{path} must have network format {FORMAT_VERSION}; got {described['format']}."
-            )
+                f"{path} must be a network that graphpred wrote; a part is wrong: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        raise StoreError(f"{path} must have network format {FORMAT_VERSION}; got {version}.")
+
+    @classmethod
+    def _from_parts(cls, described: dict[str, Any], tensors: dict[str, Tensor]) -> "SparseNetwork":
         evidence = {
             name.removeprefix("evidence."): tensor
             for name, tensor in tensors.items()

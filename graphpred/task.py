@@ -48,7 +48,7 @@ class Task:
         name: What to call the data set.
         source: Where it was read; see ``Table.source``.
         digest: Hash of the contents of the whole source.
-        encoder: From raw columns to X; None if X came as numbers.
+        encoder: From raw columns to X; None for a task that has no raw columns.
         target_mean: Added to ``y * target_scale``, gives outputs in their unit; empty for classes.
         target_scale: See ``target_mean``; c numbers.
         origin: Row of the source that every row is. Int64, shape ``(m,)``, ascending.
@@ -193,7 +193,7 @@ class Task:
                 "X must be finite numbers, rows by features; "
                 f"got shape {tuple(features.shape)}{' with NaN or inf' * (features.numel() > 0)}."
             )
-        labels, names = _array_labels(np.asarray(y), kind=kind, class_names=class_names)
+        labels, outputs = _array_labels(np.asarray(y), kind=kind, class_names=class_names)
         if len(labels) != len(features):
             raise DataError(f"y must have the {len(features)} rows of X; got {len(labels)}.")
         if split is None:
@@ -201,17 +201,19 @@ class Task:
                 raise InputError("a split, or a generator to draw one, must be given; got neither.")
             split = split_rows(labels, generator=generator, validation_share=validation_share)
         y_scaled, target_mean, target_scale = _scaled_target(labels, split.train)
+        scaled, mean, scale = standardise(features, split.train)
+        names = feature_names or tuple(f"x{j}" for j in range(features.shape[1]))
         return cls(
-            X=_standardise(features, split.train)[0],
+            X=scaled,
             y=y_scaled,
             kind="regression" if labels.is_floating_point() else "classification",
             split=split,
-            feature_names=feature_names or tuple(f"x{j}" for j in range(features.shape[1])),
-            class_names=names,
+            feature_names=names,
+            class_names=outputs,
             name=name,
             source="arrays",
             digest=_array_digest(features, labels),
-            encoder=None,
+            encoder=TableEncoder.of_numbers(names, mean=mean.tolist(), scale=scale.tolist()),
             target_mean=target_mean,
             target_scale=target_scale,
             origin=torch.arange(len(labels)),
@@ -420,7 +422,7 @@ def _array_digest(X: Tensor, labels: Tensor) -> str:
     return state.hexdigest()
 
 
-def _standardise(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def standardise(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Scale columns by the mean and deviation of some rows; constant ones become 0.
 
     Args:
@@ -445,14 +447,14 @@ def _scaled_target(
     """Class indices as they are; outputs scaled by the training rows, with mean and scale."""
     if not labels.is_floating_point():
         return labels, (), ()
-    _, mean, scale = _standardise(labels, train)
+    _, mean, scale = standardise(labels, train)
     scale = torch.where(scale > 0, scale, 1.0)
     return ((labels.double() - mean) / scale).float(), tuple(mean.tolist()), tuple(scale.tolist())
 
 
 def _rescaled(task: Task) -> Task:
     """The same task, scaled anew by its training rows."""
-    X, mean, scale = _standardise(task.X, task.split.train)
+    X, mean, scale = standardise(task.X, task.split.train)
     y, shift, factor = _scaled_target(task.y, task.split.train)
     old = list(zip(task.target_mean, task.target_scale, strict=True))
     encoder = task.encoder

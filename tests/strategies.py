@@ -28,6 +28,8 @@ def architectures(draw, *, hidden_layers=(0, 3), max_width=4, skip=True) -> Arch
         if layer[j] - layer[i] == 1 or (skip and layer[j] > layer[i])
     ]
     bits = draw(st.integers(0, 2 ** len(possible) - 1))
+    if draw(st.booleans()):  # sparse: many neurons dead
+        bits &= draw(st.integers(0, 2 ** len(possible) - 1))
     edges = [pair for i, pair in enumerate(possible) if bits >> i & 1]
     n_free = len(layer) - widths[0]
     free = draw(st.lists(st.sampled_from(CLASSES), min_size=n_free, max_size=n_free))

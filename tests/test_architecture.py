@@ -88,6 +88,14 @@ def test_live_edges_are_those_on_a_path_of_the_graph(z):
     assert z.n_live_edges == len(live)
 
 
+def test_neurons_may_live_on_skip_edges_alone():
+    into_second_layer = [[0, 2], [2, 3]]
+    out_of_first_layer = [[0, 1], [1, 3]]
+    for edges in (into_second_layer, out_of_first_layer):
+        z = Architecture.from_edges(edges, activation=[0] * 4, widths=(1, 1, 1, 1))
+        assert z.live.tolist() == [True, True]
+
+
 @given(architectures(max_width=3))
 def test_without_dead_edges_keeps_the_live_ones_and_the_function(z):
     x = [0.3 + i for i in range(z.widths[0])]

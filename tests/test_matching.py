@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import architectures, orders, shuffled
+from strategies import CLASSES, architectures, orders, shuffled
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
@@ -21,7 +21,10 @@ def pairs_of_architectures(draw, **options) -> tuple[Architecture, Architecture]
     z_opt = draw(architectures(**options))
     keep = st.lists(st.booleans(), min_size=z_opt.n_edges, max_size=z_opt.n_edges)
     kept = torch.tensor(draw(keep), dtype=torch.bool)
-    z = Architecture(edges=z_opt.edges[:, kept], activation=z_opt.activation, widths=z_opt.widths)
+    activation = z_opt.activation.clone()
+    for neuron in range(z_opt.widths[0], z_opt.n_neurons):
+        activation[neuron] = draw(st.sampled_from(CLASSES))
+    z = Architecture(edges=z_opt.edges[:, kept], activation=activation, widths=z_opt.widths)
     # Shuffling moves the edges that were kept, so that each has some that the other has not.
     return z_opt, z.permuted(draw(shuffled(z)))
 

@@ -8,6 +8,7 @@ interruption changes what is stored.
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from graphpred.errors import InputError, StoreError
 from graphpred.objective import LOSSES, Objective, default_loss
 from graphpred.pairs.pair import Pair
 from graphpred.pairs.store import PairStore
-from graphpred.search import SEARCHERS, Trial, search
+from graphpred.search import SEARCHERS, Search, Trial, search
+from graphpred.search.base import STEPS_PER_EVALUATION
 from graphpred.seeds import derived_seed, generator_for
 from graphpred.space import DEFAULT_ACTIVATIONS, SearchSpace
 from graphpred.task import Task
@@ -69,9 +71,15 @@ class GenerateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_searches", "rows", "evaluations", "steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        for name in ("n_searches", "rows", "evaluations", "steps", "n_hidden"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1; got {value}.")
+        if self.steps > STEPS_PER_EVALUATION * self.evaluations:
+            raise InputError(
+                f"evaluations, {STEPS_PER_EVALUATION} steps each, must hold one candidate of "
+                f"{self.steps} steps; got {self.evaluations}."
+            )
         if not self.densities or not all(0 < d <= 1 for d in self.densities):
             raise InputError(f"densities must be in (0, 1]; got {list(self.densities)}.")
         for c in (*self.prices, *self.penalties):
@@ -145,17 +153,21 @@ def generate_pairs(
     if not sources:
         raise InputError("generate needs at least one data set; got none.")
     tasks = [Task.from_source(source, target=target, seed=config.seed) for source in sources]
-    for task in tasks:
-        _check_loss(config, task)
+    for number, task in enumerate(tasks):
+        _check(config, task, number=number)
     store = PairStore(out)
     _claim(store, tasks, target=target, config=config)
+    store.remove_unfinished()
     done = store.searches() & set(range(config.n_searches))
     chunks = list(_missing(done, config=config))
     objectives: list[float] = []
     yield _progress(done, objectives, config=config)
     work = (
         joblib.delayed(_make_shard)(
-            [(number, _draw(number, tasks, config=config)) for number in chunk],
+            [
+                (number, _draw(tasks[number % len(tasks)], number=number, config=config))
+                for number in chunk
+            ],
             config=config,
             target=target,
             folder=store.folder,
@@ -164,17 +176,25 @@ def generate_pairs(
     )
     n_jobs = min(jobs, max(1, len(chunks)))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    for numbers, values in parallel(work):
-        done.update(numbers)
-        objectives.extend(values)
-        yield _progress(done, objectives, config=config)
+    results = parallel(work)
+    try:
+        for numbers, values in results:
+            done.update(numbers)
+            objectives.extend(values)
+            yield _progress(done, objectives, config=config)
+    finally:
+        with warnings.catch_warnings():  # joblib warns that what is stopped is not finished
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
-def _check_loss(config: GenerateConfig, task: Task) -> None:
+def _check(config: GenerateConfig, task: Task, *, number: int) -> None:
+    """Refuse a data set that could not be searched now, before the folder is claimed."""
     if config.loss is not None and LOSSES[config.loss][1] != task.kind:
         raise InputError(
             f"loss {config.loss!r} is for {LOSSES[config.loss][1]}; {task.name} is a {task.kind}."
         )
+    _search(_draw(task, number=number, config=config), number=number, config=config)
 
 
 def _claim(
@@ -206,9 +226,12 @@ def _missing(done: set[int], *, config: GenerateConfig) -> Iterator[range]:
     """Ranges of searches that make one shard each, cut at fixed numbers."""
     size = max(1, math.ceil(_SHARD_EVALUATIONS / config.evaluations))
     left = [s for s in range(config.n_searches) if s not in done]
-    for _, members in itertools.groupby(left, key=lambda s: s // size):
-        block = list(members)
-        # A block cut by an earlier, shorter run has a gap at its front only.
+    # Consecutive numbers minus their positions are equal: an earlier, shorter run may leave gaps.
+    keyed = itertools.groupby(
+        enumerate(left), key=lambda item: (item[1] // size, item[1] - item[0])
+    )
+    for _, members in keyed:
+        block = [s for _, s in members]
         yield range(block[0], block[-1] + 1)
 
 
@@ -222,10 +245,24 @@ def _progress(done: set[int], objectives: list[float], *, config: GenerateConfig
     )
 
 
-def _draw(number: int, tasks: list[Task], *, config: GenerateConfig) -> Task:
+def _draw(task: Task, *, number: int, config: GenerateConfig) -> Task:
     """The subsample of a search. Only this small task travels to the worker."""
     generator = generator_for(config.seed, "subsample", number)
-    return tasks[number % len(tasks)].subsample(config.rows, generator=generator)
+    return task.subsample(config.rows, generator=generator)
+
+
+def _search(task: Task, *, number: int, config: GenerateConfig) -> Search:
+    """The search of a subsample, not begun."""
+    return search(
+        task,
+        config.space(task),
+        searcher=config.searcher,
+        objective=Objective(loss=config.loss or default_loss(task.kind)),
+        evaluations=config.evaluations,
+        densities=config.densities,
+        steps=config.steps,
+        seed=derived_seed(config.seed, "search", number),
+    )
 
 
 def _make_shard(
@@ -254,22 +291,10 @@ def _search_pairs(
     task: Task, *, number: int, config: GenerateConfig, target: str | None
 ) -> list[Pair]:
     """One search, and the best of its trials for every price."""
-    space = config.space(task)
-    loss = config.loss or default_loss(task.kind)
-    search_seed = derived_seed(config.seed, "search", number)
-    running = search(
-        task,
-        space,
-        searcher=config.searcher,
-        objective=Objective(loss=loss),
-        evaluations=config.evaluations,
-        densities=config.densities,
-        steps=config.steps,
-        seed=search_seed,
-    )
+    running = _search(task, number=number, config=config)
     candidates = [_Candidate.of(trial) for trial in running]
     pairs = []
-    for price, penalty in config.costs(space):
+    for price, penalty in config.costs(config.space(task)):
         best = min(candidates, key=lambda candidate: candidate.rank(penalty))
         pairs.append(
             Pair(
@@ -284,7 +309,7 @@ def _search_pairs(
                 validation_rows=tuple(task.origin[task.split.validation].tolist()),
                 feature_names=task.feature_names,
                 class_names=task.class_names,
-                loss_name=loss,
+                loss_name=config.loss or default_loss(task.kind),
                 penalty=penalty,
                 architecture=best.architecture,
                 weights=best.weights,
@@ -293,7 +318,7 @@ def _search_pairs(
                 objective=best.rank(penalty)[0],
                 searcher=config.searcher,
                 seed=config.seed,
-                search_seed=search_seed,
+                search_seed=derived_seed(config.seed, "search", number),
                 trial=best.trial.number,
                 evaluations=running.ledger.networks,
                 network_steps=running.ledger.network_steps,

@@ -137,6 +137,7 @@ class Pair:
 
         Raises:
             StoreError: If the row has another format version.
+            InputError: If the weights do not fit the architecture.
         """
         if row["format"] != FORMAT_VERSION:
             raise StoreError(f"pairs must have format {FORMAT_VERSION}; got {row['format']}.")
@@ -146,6 +147,7 @@ class Pair:
             widths=tuple(row["widths"]),
         )
         weights = Weights(edge=torch.tensor(row["edge_weight"]), bias=torch.tensor(row["bias"]))
+        weights.check(architecture)
         names = [f.name for f in fields(cls) if f.name not in ("architecture", "weights")]
         plain: dict[str, Any] = {
             k: tuple(row[k]) if isinstance(row[k], list) else row[k] for k in names

@@ -5,8 +5,10 @@ all, and two processes that make the same searches write the same shard, so noth
 doubled whoever stops when. ``run.json`` says what the searches were asked to do.
 """
 
+import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ class PairStore:
         self._make_folder()
         path = self.folder / f"pairs-{searches[0]:08d}-{searches[-1]:08d}.parquet"
         with whole_file(path) as temporary:
-            pa_parquet.write_table(table, temporary, compression="zstd")
+            pa_parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         return path
 
     def searches(self) -> set[int]:
@@ -136,10 +138,16 @@ class PairStore:
         except OSError as error:
             raise StoreError(f"{self.folder} must be a folder: {error.strerror}.") from error
 
-    def remove_unfinished(self) -> None:
-        """Delete what killed writers left; call it only while nobody writes."""
+    def remove_unfinished(self, *, older_than: float = 3600.0) -> None:
+        """Delete what killed writers left.
+
+        Args:
+            older_than: Seconds; younger files may belong to a writer that is alive.
+        """
         for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > older_than:
+                    path.unlink()
 
 
 def _range_of(path: Path) -> tuple[int, int]:
@@ -150,9 +158,15 @@ def _range_of(path: Path) -> tuple[int, int]:
 
 def _read(path: Path, *, columns: list[str] | None = None) -> pa.Table:
     try:
-        return pa_parquet.read_table(path, columns=columns)
+        return pa_parquet.read_table(
+            path,
+            columns=columns or SCHEMA.names,
+            partitioning=None,  # a folder named "seed=1" must not become a column
+            page_checksum_verification=True,
+        )
     except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
         raise StoreError(
-            f"{path} must be a whole Parquet shard: {error}. Delete it and run generate again; "
-            "it makes the missing pairs."
+            f"{path} must be a whole Parquet shard of pairs: {reason}. Delete it and run "
+            "generate again; it makes the missing pairs."
         ) from error

@@ -6,6 +6,7 @@ on the machine; every network has its own seed, so it does not matter which othe
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,10 @@ class Population:
             )
         for architecture, weights in zip(self.architectures, start, strict=True):
             weights.check(architecture)
-        self._weights = list(start)
+        self._weights = [
+            Weights(edge=weights.edge * z.live, bias=weights.bias)
+            for z, weights in zip(self.architectures, start, strict=True)
+        ]
         self._regression = False
 
     def __len__(self) -> int:
@@ -78,7 +82,7 @@ class Population:
 
     @property
     def weights(self) -> tuple[Weights, ...]:
-        """Present weights of every network; those of dead edges and neurons are zero after fit."""
+        """Present weights of every network; those of dead edges are zero."""
         return tuple(self._weights)
 
     def fit(
@@ -181,7 +185,7 @@ class Population:
     def _blocks(self, *, n_rows: int) -> list[list[int]]:
         """Members of every block: networks of like size together, sizes fixed by the shapes."""
         widest = max((max(z.widths[1:-1], default=1) for z in self.architectures), default=1)
-        size = max(8, min(64, _BLOCK_FLOATS // (widest * n_rows)))
+        size = max(8, min(64, _BLOCK_FLOATS // (widest * max(1, n_rows))))
         by_size = sorted(range(len(self)), key=lambda i: self.architectures[i].n_edges)
         return [by_size[start : start + size] for start in range(0, len(self), size)]
 
@@ -207,6 +211,10 @@ class Population:
 
     def _checked(self, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         X = self._checked_inputs(X)
+        if not len(X) == len(y) > 0:
+            raise InputError(
+                f"X and y must have the same rows, at least one; got {len(X)} and {len(y)}."
+            )
         n_outputs = self.architectures[0].widths[-1]
         if y.is_floating_point():
             y = y.to(self._dtype).reshape(len(y), -1)
@@ -236,13 +244,15 @@ def _check_alike(architectures: Sequence[Architecture]) -> None:
 def _fresh_weights(
     architectures: Sequence[Architecture], *, seed: int | Sequence[int]
 ) -> list[Weights]:
-    if isinstance(seed, int):
-        seed = [derived_seed(seed, i) for i in range(len(architectures))]
-    if len(seed) != len(architectures):
+    if isinstance(seed, int | np.integer):
+        seeds = [derived_seed(int(seed), i) for i in range(len(architectures))]
+    else:
+        seeds = [int(own) for own in seed]
+    if len(seeds) != len(architectures):
         raise InputError(
-            f"seed must be one number, or one per network, {len(architectures)}; got {len(seed)}."
+            f"seed must be one number, or one per network, {len(architectures)}; got {len(seeds)}."
         )
-    return [initial_weights(z, seed=own) for z, own in zip(architectures, seed, strict=True)]
+    return [initial_weights(z, seed=own) for z, own in zip(architectures, seeds, strict=True)]
 
 
 def _where(chosen: Tensor, n: int) -> Tensor:

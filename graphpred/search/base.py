@@ -212,11 +212,14 @@ def search(
         )
     if evaluations < 1 or steps < 1:
         raise InputError(f"evaluations and steps must be at least 1; got {evaluations}, {steps}.")
+    densities = (space.density,) if densities is None else tuple(map(float, densities))
+    if not densities or not all(0 < density <= 1 for density in densities):
+        raise InputError(f"densities must be in (0, 1]; got {list(densities)}.")
     setting = Setting(
         task=task,
         space=space,
         objective=objective,
-        densities=tuple(densities or (space.density,)),
+        densities=densities,
         steps=steps,
         generator=generator_for(seed, "searcher", searcher),
         seed=seed,

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from graphpred.architecture import Architecture
+from graphpred.errors import InputError
 from graphpred.search.base import Proposal, Setting, Trial
 
 
@@ -40,6 +41,11 @@ def random_search(setting: Setting) -> RandomSearch:
 def random_live_search(setting: Setting) -> RandomSearch:
     """Only live edges, from few active hidden neurons to many."""
     space, generator = setting.space, setting.generator
-    return RandomSearch(
-        setting, draw=lambda n_edges: space.sample_live(generator=generator, n_edges=n_edges)
-    )
+
+    def draw(n_edges: int) -> Architecture:
+        try:
+            return space.sample_live(generator=generator, n_edges=n_edges)
+        except InputError:  # one input and one output: every other number of edges is impossible
+            return space.sample_live(generator=generator, n_edges=n_edges - 1)
+
+    return RandomSearch(setting, draw=draw)

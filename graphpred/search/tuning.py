@@ -1,5 +1,6 @@
 """The price of an edge, chosen by validation as the paper does."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def tune_penalty(
     Raises:
         InputError: If no penalty is given or one is negative.
     """
-    if not penalties or min(penalties) < 0:
+    if not penalties or not all(0 <= c < math.inf for c in penalties):
         raise InputError(f"penalties must be numbers of at least 0; got {list(penalties)}.")
     trials = list(
         search(

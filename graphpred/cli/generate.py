@@ -1,0 +1,77 @@
+"""``graphpred generate``: pairs from data sets."""
+
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphpred.cli.common import clear_errors, console, print_json, progress
+from graphpred.objective import LOSSES
+from graphpred.pairs.generate import DEFAULT_DENSITIES, GenerateConfig, Progress, generate_pairs
+from graphpred.pairs.store import PairStore
+from graphpred.report import pairs_report, pairs_summary
+from graphpred.search import SEARCHERS
+
+SearcherName = StrEnum("SearcherName", {name: name for name in SEARCHERS})  # type: ignore[misc]
+LossName = StrEnum("LossName", {name: name for name in LOSSES})  # type: ignore[misc]
+
+
+def generate(
+    data: Annotated[list[str], typer.Argument(help="Tables, or names of scikit-learn's sets.")],
+    out: Annotated[Path, typer.Option(help="Folder of pair shards; created or resumed.")],
+    target: Annotated[str | None, typer.Option(help="Target column; the last by default.")] = None,
+    pairs: Annotated[
+        int, typer.Option(min=1, help="Subsamples searched; each gives a pair per price.")
+    ] = 100,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of a subsample.")] = 300,
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="Budget of a search, in networks trained for 100 steps.")
+    ] = 100,
+    density: Annotated[
+        list[float] | None, typer.Option(help="Density to draw at; may be repeated.")
+    ] = None,
+    penalty: Annotated[
+        list[float] | None,
+        typer.Option(help="C, price of an edge; may be repeated. Ten prices by default."),
+    ] = None,
+    loss: Annotated[LossName | None, typer.Option(help="L, to be minimised.")] = None,
+    searcher: Annotated[SearcherName, typer.Option()] = SearcherName("random"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; one a core by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+) -> None:
+    """Search the best architectures of random subsamples and store the pairs."""
+    with clear_errors():
+        config = GenerateConfig(
+            n_searches=pairs,
+            rows=rows,
+            evaluations=evaluations,
+            densities=tuple(density or DEFAULT_DENSITIES),
+            penalties=tuple(penalty or ()),
+            loss=loss.value if loss else None,
+            searcher=searcher.value,
+            seed=seed,
+        )
+        started = time.monotonic()
+        with progress("Searching") as show:
+            for state in generate_pairs(
+                data, out=out, config=config, target=target, jobs=jobs or os.cpu_count() or 1
+            ):
+                show(state.n_done, state.n_searches, _text(state, time.monotonic() - started))
+        store = PairStore(out)
+        if as_json:
+            print_json(pairs_summary(store))
+        else:
+            console().print(pairs_report(store))
+
+
+def _text(state: Progress, seconds: float) -> str:
+    if not state.n_pairs:
+        return "0 pairs yet"
+    pace = state.n_pairs / max(seconds, 1e-9)
+    return f"{pace:.1f} pairs/s, best 𝔏 {state.best:.3f}, median {state.median:.3f}"

@@ -1,0 +1,58 @@
+"""``graphpred predict``: a sparse network for a data set, and its report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphpred.cli.common import clear_errors, console, notice, print_json
+from graphpred.fitting import FitConfig, fit_predicted
+from graphpred.meta.encoders import ENCODERS, build_encoder
+from graphpred.meta.model import MetaModel
+from graphpred.report import network_report, network_summary
+from graphpred.seeds import generator_for
+from graphpred.task import Task
+
+
+def predict(
+    data: Annotated[str, typer.Argument(help="A table, or the name of a scikit-learn set.")],
+    target: Annotated[str | None, typer.Option(help="Target column; the last by default.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Meta-model file; the packaged one by default.")
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(help="Largest share of the possible edges, in (0, 1].")
+    ] = None,
+    penalty: Annotated[
+        float | None, typer.Option(help="C, price of an edge, instead of a density.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps; 0: none.")] = 300,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Structures drawn; the best on validation rows is kept.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Network file to write.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the model, if it is not a built-in one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Predict structure and weights for a data set, train them, and show the network."""
+    with clear_errors():
+        own = None
+        if encoder is not None and encoder not in ENCODERS:
+            own = build_encoder(encoder, generator=generator_for(seed))
+        meta_model = MetaModel.load(model, encoder=own)
+        config = FitConfig(
+            density=density, penalty=penalty, steps=steps, candidates=candidates, seed=seed
+        )
+        task = Task.from_source(data, target=target, seed=seed)
+        network = fit_predicted(task, meta_model, config=config).network
+        if out is not None:
+            network.save(out)
+        if as_json:
+            print_json(network_summary(network))
+        else:
+            console().print(network_report(network))
+            if out is not None:
+                notice(f"written to {out}")

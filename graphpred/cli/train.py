@@ -1,0 +1,90 @@
+"""``graphpred train``: the meta-model from pairs, from the synthetic prior, or both."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphpred.cli.common import (
+    EXIT_INTERRUPTED,
+    clear_errors,
+    console,
+    notice,
+    print_json,
+    progress,
+    stop_on_interrupt,
+)
+from graphpred.meta.model import MetaModel
+from graphpred.meta.run import RunConfig, checkpoint_of, train_meta_model
+from graphpred.meta.training import Report
+from graphpred.report import model_report, model_summary
+
+DEFAULT_MINUTES = 10.0
+
+
+def train(
+    pairs: Annotated[
+        list[str] | None, typer.Argument(help="Folders of pairs; none: the synthetic prior alone.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("model.safetensors"),
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Meta-model to go on from.")
+    ] = None,
+    prior: Annotated[
+        bool, typer.Option("--prior", help="Mix synthetic data sets with the pairs.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help=f"Time to train, made into steps at the start; {DEFAULT_MINUTES:g}."),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Data set encoder: statistics, or your own as module:callable.")
+    ] = "statistics",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint beside the model file.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+) -> None:
+    """Train the meta-model and write it to a file."""
+    with clear_errors():
+        if steps is None and minutes is None:
+            minutes = DEFAULT_MINUTES
+        config = RunConfig(
+            pairs=tuple(pairs or ()),
+            prior=prior,
+            start=str(start) if start else None,
+            steps=steps,
+            minutes=minutes,
+            encoder=encoder,
+            seed=seed,
+        )
+        last = _train(config, out=out, resume=resume)
+        if last is not None and last.step < last.steps:
+            notice(f"stopped at step {last.step}; go on with --resume ({checkpoint_of(out)}).")
+            raise typer.Exit(EXIT_INTERRUPTED)
+        model = MetaModel.load(out) if encoder == "statistics" else None
+        if as_json:
+            print_json(model_summary(model) if model else {"out": str(out)})
+        elif model:
+            console().print(model_report(model))
+
+
+def _train(config: RunConfig, *, out: Path, resume: bool) -> Report | None:
+    """Run the training under a progress display; the last report."""
+    last = None
+    with stop_on_interrupt() as stop, progress("Training") as show:
+        for report in train_meta_model(config, out=out, resume=resume, stop=stop):
+            if last is None:
+                notice(f"{report.steps} steps, about {report.seconds_left:.0f} s.")
+            show(report.step, report.steps, _text(report))
+            last = report
+    return last
+
+
+def _text(report: Report) -> str:
+    return (
+        f"loss {report.loss:.3f}: fit {report.fit:.3f}, density {report.density:.3f}, "
+        f"pairs {report.pair:.3f}; {report.examples_per_second:.0f} examples/s"
+    )

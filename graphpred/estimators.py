@@ -1,0 +1,173 @@
+"""scikit-learn estimators: predict a sparse network for the data, train it, use it."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from graphpred.architecture import Architecture
+from graphpred.errors import InputError
+from graphpred.fitting import FitConfig, fit_predicted
+from graphpred.meta.model import MetaModel
+from graphpred.network import SparseNetwork
+from graphpred.objective import Kind
+from graphpred.task import Task
+
+SELECTION_SHARE = 0.2
+"""Share of the rows that candidates or numbers of edges are chosen on."""
+
+
+class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
+    """What both estimators share. All rows given to ``fit`` are for training and validation.
+
+    Args:
+        density: At most floor(density · N) live edges.
+        penalty: C, the price of an edge in units of the loss, instead of a density. With neither,
+            the number of edges is chosen on an internal validation split along ten prices.
+        n_hidden: Hidden neurons; as many as features by default.
+        steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
+        candidates: Structures drawn; the best on an internal validation split is kept.
+        meta_model: A ``MetaModel``, the path of one, or None for the packaged one.
+        random_state: Seed of latents, the internal split and batches.
+
+    Attributes:
+        architecture_: The ``Architecture``, with ``masks`` and ``activations``.
+        network_: The trained ``SparseNetwork``, a torch module.
+        edge_probabilities_: Of every possible edge, one array a layer: ``(n, h)``, ``(h, c)``.
+        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``.
+        n_edges_: Live edges.
+        n_features_in_: Columns of X.
+        feature_names_in_: Their names, if X is a frame.
+    """
+
+    _kind: Kind
+    architecture_: Architecture
+    network_: SparseNetwork
+    edge_probabilities_: tuple[NDArray[np.float32], NDArray[np.float32]]
+    activation_probabilities_: NDArray[np.float32]
+    n_edges_: int
+    n_features_in_: int
+
+    def __init__(
+        self,
+        density: float | None = None,
+        penalty: float | None = None,
+        n_hidden: int | None = None,
+        steps: int = 300,
+        candidates: int = 1,
+        meta_model: MetaModel | str | Path | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.density = density
+        self.penalty = penalty
+        self.n_hidden = n_hidden
+        self.steps = steps
+        self.candidates = candidates
+        self.meta_model = meta_model
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike | pd.DataFrame, y: ArrayLike) -> Self:
+        """Predict a network for the data and train it.
+
+        Args:
+            X: Raw rows, shape ``(m, n_columns)``: numbers, or a frame with nominal, boolean, date
+                and missing values.
+            y: Classes or one quantity, shape ``(m,)``.
+
+        Raises:
+            GraphPredError: If the data or a parameter cannot be used.
+        """
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        config = FitConfig(
+            density=self.density,
+            penalty=self.penalty,
+            n_hidden=self.n_hidden,
+            steps=self.steps,
+            candidates=self.candidates,
+            train_on="fit",
+            seed=seed,
+        )
+        rows, target = _columns(X), np.asarray(y)
+        if target.ndim != 1:
+            raise InputError(f"y must have shape (m,); got {target.shape}.")
+        task = Task.from_source(
+            (rows, target),
+            kind=self._kind,
+            seed=seed,
+            hold_out_test=False,
+            validation_share=SELECTION_SHARE if config.needs_validation else 0.0,
+        )
+        fitted = fit_predicted(task, self._model(), config=config)
+        self.n_features_in_ = rows.shape[1]
+        if isinstance(X, pd.DataFrame):
+            self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        self.network_ = fitted.network
+        self.architecture_ = fitted.network.architecture
+        first, second = fitted.prediction.probabilities
+        self.edge_probabilities_ = (first.numpy(), second.numpy())
+        self.activation_probabilities_ = fitted.prediction.activation_probabilities.numpy()
+        self.n_edges_ = self.architecture_.n_live_edges
+        self._remember(target)
+        return self
+
+    def _model(self) -> MetaModel:
+        if isinstance(self.meta_model, MetaModel):
+            return self.meta_model
+        return MetaModel.load(self.meta_model)
+
+    def _remember(self, target: NDArray[Any]) -> None:
+        """Keep what predictions need of the target."""
+
+    def _rows(self, X: ArrayLike | pd.DataFrame) -> pd.DataFrame | NDArray[Any]:
+        check_is_fitted(self)
+        rows = _columns(X)
+        if rows.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X must have the {self.n_features_in_} columns of the fit; got {rows.shape[1]}."
+            )
+        return rows
+
+
+class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore[misc]
+    __doc__ = "Classifier.\n\n" + (_GraphPredEstimator.__doc__ or "")
+
+    _kind = "classification"
+
+    def predict(self, X: ArrayLike | pd.DataFrame) -> NDArray[Any]:
+        """Classes of raw rows, shape ``(m,)``."""
+        chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return chosen
+
+    def predict_proba(self, X: ArrayLike | pd.DataFrame) -> NDArray[np.float64]:
+        """Probabilities in the order of ``classes_``, shape ``(m, c)``."""
+        rows = self._rows(X)
+        return self.network_.predict_proba(rows)
+
+    def _remember(self, target: NDArray[Any]) -> None:
+        self.classes_ = np.unique(target)
+
+
+class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[misc]
+    __doc__ = "Regressor.\n\n" + (_GraphPredEstimator.__doc__ or "")
+
+    _kind = "regression"
+
+    def predict(self, X: ArrayLike | pd.DataFrame) -> NDArray[np.float64]:
+        """The quantity for raw rows, in its own unit, shape ``(m,)``."""
+        rows = self._rows(X)
+        return self.network_.predict(rows)[:, 0]
+
+
+def _columns(X: ArrayLike | pd.DataFrame) -> pd.DataFrame | NDArray[Any]:
+    """A frame as it is, anything else as an array of two axes."""
+    if isinstance(X, pd.DataFrame):
+        return X
+    array = np.asarray(X)
+    if array.ndim != 2:
+        raise InputError(f"X must have two axes, rows and columns; got shape {array.shape}.")
+    return array

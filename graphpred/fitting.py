@@ -1,0 +1,263 @@
+"""From a task and a meta-model to a trained network: what ``predict`` and the estimators do.
+
+Predict a distribution over networks, choose how many edges and which candidate on the validation
+part, train from the predicted weights, and measure before and after.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpred.errors import InputError
+from graphpred.meta.model import MetaModel
+from graphpred.meta.prediction import Prediction
+from graphpred.network import Signature, SparseNetwork
+from graphpred.objective import Objective, default_loss
+from graphpred.population import TUNING_RATE, Population
+from graphpred.search import Proposal
+from graphpred.seeds import generator_for
+from graphpred.task import Part, Task
+
+FRONT_PRICES = tuple(0.003 * 1000 ** (i / 9) for i in range(10))
+"""Ten prices from 0.003 to 3: the front along which the number of edges is chosen."""
+REPORTED_LOSSES = {
+    "classification": ("error", "log_loss"),
+    "regression": ("unexplained", "mse"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How a network is predicted and trained.
+
+    Attributes:
+        density: At most floor(density · N) live edges.
+        penalty: C of 𝔏 = L + C·K, instead of a density. With neither, the number of edges is
+            chosen on the validation part along ten prices.
+        n_hidden: Hidden neurons; by default as many as features.
+        steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
+        candidates: Structures drawn; the best on the validation part is kept.
+        train_on: Part that the kept network is trained on, ``"train"`` or ``"fit"``.
+        seed: Seed of latents and batches.
+
+    Raises:
+        InputError: If a field is out of its range, or both density and penalty are given.
+    """
+
+    density: float | None = None
+    penalty: float | None = None
+    n_hidden: int | None = None
+    steps: int = 300
+    candidates: int = 1
+    train_on: Part = "train"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.density is not None and self.penalty is not None:
+            raise InputError("density or penalty must be given, not both.")
+        if self.density is not None and not 0 < self.density <= 1:
+            raise InputError(f"density must be in (0, 1]; got {self.density}.")
+        if self.penalty is not None and not self.penalty > 0:
+            raise InputError(f"penalty must be a positive number; got {self.penalty}.")
+        if self.steps < 0:
+            raise InputError(f"steps must be at least 0; got {self.steps}.")
+        if self.candidates < 1:
+            raise InputError(f"candidates must be at least 1; got {self.candidates}.")
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether something is chosen on the validation part."""
+        return self.candidates > 1 or (self.density is None and self.penalty is None)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fit:
+    """A predicted and trained network.
+
+    Attributes:
+        network: With facts and edge probabilities for the report.
+        prediction: The distribution that it was chosen from.
+    """
+
+    network: SparseNetwork
+    prediction: Prediction
+
+
+def fit_predicted(task: Task, model: MetaModel, *, config: FitConfig | None = None) -> Fit:
+    """Predict a network for a task and train it from its predicted weights.
+
+    Args:
+        task: The data. Statistics come from its training part, choices from its validation part.
+        model: The meta-model.
+        config: How to do it.
+
+    Raises:
+        InputError: If fewer than 2 edges are allowed, or a choice lacks validation rows.
+    """
+    config = config or FitConfig()
+    if config.needs_validation and not len(task.split.validation):
+        raise InputError("to choose edges or candidates, a task must have validation rows.")
+    prediction = model.predict(task, n_hidden=config.n_hidden, seed=config.seed)
+    options = [
+        option
+        for member in _draws(prediction, config=config)
+        for option in _priced(member, config=config)
+    ]
+    proposals = [proposal for _, proposal in options]
+    chosen = _best(proposals, task=task, config=config) if len(options) > 1 else 0
+    prediction, proposal = options[chosen]
+    population = _population([proposal])
+    before = _losses(population, task)
+    population.fit(
+        *task.rows(config.train_on),
+        steps=config.steps,
+        learning_rate=TUNING_RATE,
+        batch_seed=config.seed,
+    )
+    losses = {"before": before, "after": _losses(population, task), "constant": _constant(task)}
+    facts = _facts(task, prediction, proposal=proposal, config=config, model=model)
+    network = SparseNetwork(
+        proposal.architecture,
+        population.weights[0],
+        signature=Signature.of(task),
+        facts=facts | {"losses": losses, "notices": _notices(losses, proposal)},
+        evidence=_evidence(prediction),
+    )
+    return Fit(network=network, prediction=prediction)
+
+
+def _draws(prediction: Prediction, *, config: FitConfig) -> list[Prediction]:
+    """The prediction itself, and others with fresh latents as further candidates."""
+    generator = generator_for(config.seed, "candidates")
+    return [prediction, *prediction.redraw(config.candidates - 1, generator=generator)]
+
+
+def _priced(
+    prediction: Prediction, *, config: FitConfig
+) -> list[tuple[Prediction, Proposal]]:
+    """The networks that density or penalty ask for; without both, one for every price."""
+    if config.density is not None:
+        limit = prediction.limit(density=config.density)
+        near = prediction.near(limit)
+        return [(near, near.within(limit))]
+    prices: Sequence[float] = FRONT_PRICES
+    if config.penalty is not None:
+        prices = [config.penalty * prediction.n_possible_edges]
+    at_prices = [prediction.at(price) for price in prices]
+    return [(member, member.proposal()) for member in at_prices]
+
+
+def _best(proposals: list[Proposal], *, task: Task, config: FitConfig) -> int:
+    """Train all on the training part; the least loss on the validation part, then few edges."""
+    population = _population(proposals)
+    population.fit(
+        *task.rows("train"),
+        steps=config.steps,
+        learning_rate=TUNING_RATE,
+        batch_seed=config.seed,
+    )
+    losses = population.losses(*task.rows("validation"), loss=default_loss(task.kind)).tolist()
+    n_edges = [proposal.architecture.n_edges for proposal in proposals]
+    return min(range(len(proposals)), key=lambda i: (losses[i], n_edges[i]))
+
+
+def _population(proposals: Sequence[Proposal]) -> Population:
+    starts = [proposal.start for proposal in proposals if proposal.start is not None]
+    return Population([proposal.architecture for proposal in proposals], start=starts)
+
+
+def _parts(task: Task) -> dict[str, tuple[Tensor, Tensor]]:
+    """X and y of every part that has rows."""
+    parts: tuple[Part, ...] = ("train", "validation", "test")
+    return {part: task.rows(part) for part in parts if len(getattr(task.split, part))}
+
+
+def _losses(population: Population, task: Task) -> dict[str, dict[str, float]]:
+    """Reported losses of the first network on every part."""
+    return {
+        part: {
+            loss: float(population.losses(X, y, loss=loss)[0])
+            for loss in REPORTED_LOSSES[task.kind]
+        }
+        for part, (X, y) in _parts(task).items()
+    }
+
+
+def _constant(task: Task) -> dict[str, dict[str, float]]:
+    """Reported losses of the best constant: class frequencies, or the mean, of training rows."""
+    _, y = task.rows("train")
+    if task.is_classification:
+        counts = torch.bincount(y, minlength=task.n_outputs).double()
+        score = ((counts + 1e-9) / counts.sum()).log()  # (c,)
+    else:
+        score = y.double().mean(dim=0)
+    losses = {}
+    for part, (X, target) in _parts(task).items():
+        scores = score[None, :, None].expand(1, -1, len(X))
+        losses[part] = {
+            loss: float(Objective(loss=loss).losses(scores, target)[0])
+            for loss in REPORTED_LOSSES[task.kind]
+        }
+    return losses
+
+
+def _facts(
+    task: Task,
+    prediction: Prediction,
+    *,
+    proposal: Proposal,
+    config: FitConfig,
+    model: MetaModel,
+) -> dict[str, Any]:
+    z, n = proposal.architecture, prediction.n_possible_edges
+    return {
+        "task": {
+            "name": task.name,
+            "source": task.source,
+            "kind": task.kind,
+            "n_rows": task.n_rows,
+            "n_features": task.n_features,
+            "n_outputs": task.n_outputs,
+            "parts": {part: len(X) for part, (X, _) in _parts(task).items()},
+            "notices": list(task.notices),
+        },
+        "price": prediction.price,
+        "penalty": prediction.price / n,
+        "n_possible_edges": n,
+        "n_edges": z.n_edges,
+        "n_live_edges": z.n_live_edges,
+        "density": z.n_live_edges / n,
+        "steps": config.steps,
+        "candidates": config.candidates,
+        "seed": config.seed,
+        "model": str(model.card.get("name", "a meta-model without a card")),
+        "activation_names": list(prediction.activations),
+    }
+
+
+def _evidence(prediction: Prediction) -> dict[str, Tensor]:
+    first, second = prediction.probabilities
+    return {
+        "probability_1": first,
+        "probability_2": second,
+        "activation_probability": prediction.activation_probabilities,
+    }
+
+
+def _notices(losses: dict[str, dict[str, dict[str, float]]], proposal: Proposal) -> list[str]:
+    """What a user must know before using the network."""
+    notices = []
+    if proposal.architecture.n_live_edges == 0:
+        notices.append("the predicted network is empty: it says the same for every row.")
+    part = "validation" if "validation" in losses["after"] else "train"
+    name, reached = next(iter(losses["after"][part].items()))
+    constant = losses["constant"][part][name]
+    if reached >= constant:
+        notices.append(
+            f"the network is not better than a constant on the {part} part: "
+            f"{name} {reached:.3f} against {constant:.3f}."
+        )
+    return notices

@@ -1,0 +1,188 @@
+"""What the meta-model is trained on: views of pairs, and endless synthetic data sets."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpred.architecture import Architecture
+from graphpred.errors import StoreError
+from graphpred.meta.decoder import LATENT_SIZE
+from graphpred.pairs.pair import Pair
+from graphpred.seeds import generator_for
+from graphpred.synthetic.prior import PriorConfig, draw_task
+from graphpred.task import Task
+
+Describe = Callable[[Task], Any]
+MAX_ROWS = 128
+"""Fresh rows of a data set that one step looks at."""
+PRICE_BOUNDS = (0.003, 3.0)
+_VIEWS_PER_SEARCH = 6
+_VIEWS_PER_SOURCE = 48
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Example:
+    """One data set of a training step.
+
+    Attributes:
+        description: What the encoder says of its training rows.
+        X: Fresh rows. Float, shape ``(m, n)``.
+        y: Their classes, int64 ``(m,)``, or targets, float ``(m, c)``.
+        price: λ.
+        latents: Of the hidden neurons, ``(h, LATENT_SIZE)``.
+        architecture: Z_j, if there is a pair.
+    """
+
+    description: Any
+    X: Tensor
+    y: Tensor
+    price: float
+    latents: Tensor
+    architecture: Architecture | None = None
+
+
+class PriorExamples:
+    """Examples from the synthetic prior."""
+
+    def __init__(self, describe: Describe, *, config: PriorConfig | None = None) -> None:
+        self._describe = describe
+        self._config = config
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A new data set, a price and a hidden width around the number of features."""
+        task = draw_task(generator=generator, config=self._config)
+        low, high = (torch.log(torch.tensor(bound)) for bound in PRICE_BOUNDS)
+        price = torch.exp(low + (high - low) * torch.rand((), generator=generator))
+        factor = torch.exp(1.5 * torch.rand((), generator=generator) - 0.75)
+        n_hidden = max(2, round(float(factor) * task.n_features))
+        return _example(
+            _View(description=self._describe(task), task=task),
+            price=float(price),
+            n_hidden=n_hidden,
+            generator=generator,
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _View:
+    """A split of some rows, described."""
+
+    description: Any
+    task: Task
+
+
+class PairExamples:
+    """Examples from pairs: their own rows split anew, or rows of all pairs of the same data set.
+
+    Args:
+        pairs: The pairs.
+        describe: The encoder's ``describe``.
+        tasks: Data sets by digest, for pairs whose source cannot be read again.
+        seed: Seed of the views.
+
+    Raises:
+        StoreError: If there is no pair, or a source has changed since.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        describe: Describe,
+        tasks: dict[str, Task] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._pairs = [pair for pair in pairs if len(pair.architecture.widths) == 3]
+        if not self._pairs:
+            raise StoreError("training needs pairs with one hidden layer; got none.")
+        self._describe = describe
+        self._own: dict[tuple[str, int], list[_View]] = {}
+        self._shared: dict[str, list[_View]] = {}
+        bases = _rebuild(self._pairs, tasks or {})
+        rows: dict[str, set[int]] = defaultdict(set)
+        for pair in self._pairs:
+            rows[pair.digest].update(pair.train_rows, pair.validation_rows)
+        generator = generator_for(seed, "views")
+        for pair in self._pairs:
+            key = (pair.digest, pair.search)
+            if key not in self._own:
+                own = [*pair.train_rows, *pair.validation_rows]
+                self._own[key] = self._views(
+                    bases[pair.digest], own, n_views=_VIEWS_PER_SEARCH, generator=generator
+                )
+        for digest, members in rows.items():
+            self._shared[digest] = self._views(
+                bases[digest], sorted(members), n_views=_VIEWS_PER_SOURCE, generator=generator
+            )
+
+    def _views(
+        self, base: Task, rows: Sequence[int], *, n_views: int, generator: torch.Generator
+    ) -> list[_View]:
+        """Splits of rows into described ones, half to nine tenths, and fresh ones."""
+        members = torch.tensor(sorted(rows))
+        views = []
+        for _ in range(n_views):
+            share = 0.5 + 0.4 * float(torch.rand((), generator=generator))
+            order = members[torch.randperm(len(members), generator=generator)]
+            cut = max(2, min(len(order) - 1, round(share * len(order))))
+            task = base.take(train=order[:cut], validation=order[cut:])
+            views.append(_View(description=self._describe(task), task=task))
+        return views
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A pair, and a view of its own rows or of its data set's."""
+        pair = self._pairs[int(torch.randint(len(self._pairs), (), generator=generator))]
+        own = bool(torch.rand((), generator=generator) < 0.5)
+        views = self._own[pair.digest, pair.search] if own else self._shared[pair.digest]
+        return _example(
+            views[int(torch.randint(len(views), (), generator=generator))],
+            price=max(pair.price, 1e-6),
+            n_hidden=pair.architecture.widths[1],
+            architecture=pair.architecture,
+            generator=generator,
+        )
+
+
+def _example(
+    view: _View,
+    *,
+    price: float,
+    n_hidden: int,
+    generator: torch.Generator,
+    architecture: Architecture | None = None,
+) -> Example:
+    X, y = view.task.rows("validation")
+    chosen = torch.randperm(len(X), generator=generator)[:MAX_ROWS]
+    return Example(
+        description=view.description,
+        X=X[chosen],
+        y=y[chosen],
+        price=price,
+        latents=torch.randn(n_hidden, LATENT_SIZE, generator=generator),
+        architecture=architecture,
+    )
+
+
+def _rebuild(pairs: list[Pair], tasks: dict[str, Task]) -> dict[str, Task]:
+    """Read every source once more; it must be what the pairs were made from."""
+    bases = dict(tasks)
+    for pair in pairs:
+        if pair.digest in bases:
+            continue
+        kind = "regression" if pair.kind == "regression" else "classification"
+        base = Task.from_source(
+            pair.source,
+            target=pair.target,
+            kind=kind,  # type: ignore[arg-type]
+            seed=pair.split_seed,
+        )
+        if base.digest != pair.digest:
+            raise StoreError(
+                f"{pair.source} must hold the data that the pairs were made from; it has changed."
+            )
+        bases[pair.digest] = base
+    return bases

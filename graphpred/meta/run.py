@@ -1,0 +1,161 @@
+"""A whole training of the meta-model, from pair folders to a model file."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphpred.errors import InputError, StoreError
+from graphpred.meta.examples import Example, PairExamples, PriorExamples
+from graphpred.meta.model import MetaConfig, MetaModel
+from graphpred.meta.training import Draw, Report, TrainConfig, Trainer, checkpoint_config
+from graphpred.pairs.pair import Pair
+from graphpred.pairs.store import PairStore
+
+PRIOR_SHARE_BESIDE_PAIRS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a training is asked to do.
+
+    Attributes:
+        pairs: Folders of pairs; none trains on the synthetic prior alone.
+        prior: Whether half of the examples come from the synthetic prior beside the pairs.
+        start: A meta-model file to go on from.
+        steps: Optimiser steps; or leave it out and give minutes.
+        minutes: Time to train for, turned into steps by a short probe.
+        encoder: A key of ``ENCODERS`` or ``module:callable``.
+        seed: Seed of everything.
+
+    Raises:
+        InputError: If not exactly one of steps and minutes is given.
+    """
+
+    pairs: tuple[str, ...] = ()
+    prior: bool = False
+    start: str | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    encoder: str = "statistics"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise InputError("exactly one of steps and minutes must be given.")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps must be at least 1; got {self.steps}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes must be a positive number; got {self.minutes}.")
+
+
+def checkpoint_of(out: str | Path) -> Path:
+    """Where the checkpoint of a model file lies while it is being trained."""
+    return Path(f"{out}.checkpoint")
+
+
+def train_meta_model(
+    config: RunConfig,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    device: str = "cpu",
+) -> Iterator[Report]:
+    """Train a meta-model and write it to ``out``.
+
+    A checkpoint stands beside it until it is finished. A resumed training ends with the very
+    parameters that an uninterrupted one would have.
+
+    Args:
+        config: What to do; the same as before when resumed, except that the checkpoint knows the
+            number of steps.
+        out: The model file.
+        resume: Go on from the checkpoint.
+        stop: Asked after every step; a stopped training leaves a checkpoint.
+        device: Where to compute.
+
+    Yields:
+        A report after every step.
+
+    Raises:
+        StoreError: If pairs or checkpoint cannot be used, or an unfinished training is in the way.
+    """
+    checkpoint = checkpoint_of(out)
+    if resume and not checkpoint.exists():
+        raise StoreError(f"to resume, {checkpoint} must exist; there is no unfinished training.")
+    if not resume and checkpoint.exists():
+        raise StoreError(
+            f"{checkpoint} is an unfinished training; resume it (--resume) or delete it first."
+        )
+    if not Path(out).resolve().parent.is_dir():
+        raise StoreError(f"the folder of {out} must exist; it does not.")
+    started = time.monotonic()
+    pairs = [pair for folder in config.pairs for pair in PairStore(folder)]
+    model = _model(config)
+    draw, prior_share = _source(pairs, model=model, config=config)
+    train = TrainConfig(steps=config.steps or 1, prior_share=prior_share, seed=config.seed)
+    if resume:
+        train = replace(train, steps=checkpoint_config(checkpoint)["steps"])
+    trainer = Trainer(model, draw=draw, config=train, device=device)
+    if resume:
+        trainer.restore(checkpoint)
+    elif config.minutes is not None:
+        left = 60 * config.minutes - (time.monotonic() - started)
+        trainer.config = replace(train, steps=max(1, round(left / trainer.probe())))
+    report = None
+    for report in trainer.run(checkpoint=checkpoint, stop=stop):
+        yield report
+    if trainer.step == trainer.config.steps:
+        model.card = _card(config, pairs=pairs, trainer=trainer, last=report)
+        model.cpu().save(out)
+        checkpoint.unlink(missing_ok=True)
+
+
+def _model(config: RunConfig) -> MetaModel:
+    if config.start is not None:
+        return MetaModel.load(config.start)
+    return MetaModel(MetaConfig(encoder=config.encoder, seed=config.seed))
+
+
+def _source(
+    pairs: list[Pair], *, model: MetaModel, config: RunConfig
+) -> tuple[Draw, float]:
+    """Where examples come from, and the share of the prior among them."""
+    prior = PriorExamples(model.encoder.describe)
+    if not pairs:
+        return prior.draw, 1.0
+    own = PairExamples(pairs, describe=model.encoder.describe, seed=config.seed)
+    if not config.prior:
+        return own.draw, 0.0
+
+    def draw(generator: torch.Generator) -> Example:
+        from_prior = torch.rand((), generator=generator) < PRIOR_SHARE_BESIDE_PAIRS
+        return (prior if from_prior else own).draw(generator)
+
+    return draw, PRIOR_SHARE_BESIDE_PAIRS
+
+
+def _card(
+    config: RunConfig, *, pairs: list[Pair], trainer: Trainer, last: Report | None
+) -> dict[str, Any]:
+    """What a reader of the model should know about its training."""
+    sources = sorted({pair.source for pair in pairs})
+    card: dict[str, Any] = {
+        "name": f"trained on {', '.join(sources) or 'the synthetic prior'}",
+        "graphpred": version("graphpred"),
+        "data sets": sources,
+        "pairs": len(pairs),
+        "prior share": trainer.config.prior_share,
+        "started from": config.start,
+        "steps": trainer.config.steps,
+        "batch": trainer.config.batch,
+        "seed": config.seed,
+    }
+    if last is not None:
+        card["last step"] = {"fit": last.fit, "density": last.density, "pair": last.pair}
+    return card

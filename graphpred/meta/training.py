@@ -1,0 +1,282 @@
+"""Training the meta-model on the relaxed F, in steps that can be resumed exactly.
+
+Everything random in step s derives from (seed, s), so a checkpoint holds parameters and the
+optimiser's state and nothing else.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphpred.errors import InputError, StoreError
+from graphpred.files import load_tensors, save_tensors
+from graphpred.meta.examples import Example
+from graphpred.meta.model import MetaModel
+from graphpred.meta.relaxed import (
+    PRICE_FACTOR,
+    Losses,
+    edge_loss,
+    fit_loss,
+    network_scores,
+    pair_loss,
+    soft_choice,
+)
+from graphpred.seeds import generator_for
+
+Draw = Callable[[torch.Generator], Example]
+_PROBE_STEPS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the meta-model is trained.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Data sets a step.
+        learning_rate: AdamW's, after a short warm-up; it decays along half a cosine.
+        alpha: Cost of an expected false edge of a pair, over the pair's number of edges.
+        beta: Cost of an expected missed edge, likewise.
+        price_warmup: Share of the steps over which the price of edges rises to its full height.
+        prior_share: Share of examples drawn from the synthetic prior instead of pairs.
+        seed: Seed of everything.
+
+    Raises:
+        InputError: If a field is out of its range.
+    """
+
+    steps: int = 1000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    alpha: float = 0.01
+    beta: float = 0.005
+    price_warmup: float = 0.25
+    prior_share: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1:
+            raise InputError(
+                f"steps and batch must be at least 1; got {self.steps} and {self.batch}."
+            )
+        if min(self.alpha, self.beta) < 0:
+            raise InputError(f"alpha and beta must be at least 0; got {self.alpha}, {self.beta}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One step's figures, means over its data sets.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps in all.
+        loss: What is minimised.
+        fit: Cross-entropy (nats) or squared error on fresh rows.
+        density: E[K] / N.
+        pair: The pairs' term.
+        examples_per_second: Data sets a second, over all steps of this run.
+        seconds_left: Estimate of the time left.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    fit: float
+    density: float
+    pair: float
+    examples_per_second: float
+    seconds_left: float
+
+
+class Trainer:
+    """Trains a meta-model in place.
+
+    Args:
+        model: The model.
+        draw: Draws an example; must depend on the generator alone.
+        config: How to train.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        model: MetaModel,
+        *,
+        draw: Draw,
+        config: TrainConfig,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.model, self.config = model.to(device), config
+        self.step = 0
+        self._draw, self._device = draw, torch.device(device)
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=config.learning_rate, weight_decay=1e-3, fused=True
+        )
+
+    def run(
+        self,
+        *,
+        checkpoint: str | Path | None = None,
+        every: float = 20.0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Report]:
+        """Train to the last step, or until ``stop``.
+
+        Args:
+            checkpoint: File that the state is written to now and then and when stopped, whole or
+                not at all.
+            every: Seconds between checkpoints.
+            stop: Asked after every step.
+
+        Yields:
+            A report after every step.
+        """
+        first, started = self.step, time.monotonic()
+        saved = started
+        while self.step < self.config.steps and not stop():
+            losses, total = self._advance()
+            now = time.monotonic()
+            pace = (now - started) / (self.step - first)
+            if checkpoint is not None and (now - saved > every or stop()):
+                self.save(checkpoint)
+                saved = time.monotonic()
+            yield Report(
+                step=self.step,
+                steps=self.config.steps,
+                loss=total,
+                fit=losses.fit.mean().item(),
+                density=losses.edges.mean().item(),
+                pair=losses.pair.mean().item(),
+                examples_per_second=self.config.batch / pace,
+                seconds_left=pace * (self.config.steps - self.step),
+            )
+
+    def _advance(self) -> tuple[Losses, float]:
+        """One optimiser step."""
+        generator = generator_for(self.config.seed, "step", self.step)
+        examples = [self._draw(generator) for _ in range(self.config.batch)]
+        progress = self.step / self.config.steps
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * _rate(self.step, progress)
+        self.model.train()
+        losses = self._losses(examples, progress=progress, generator=generator)
+        warm = min(1.0, progress / max(self.config.price_warmup, 1e-9))
+        prices = torch.tensor([example.price for example in examples], device=self._device)
+        total = (losses.fit + warm * (PRICE_FACTOR * prices * losses.edges + losses.pair)).mean()
+        self._optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimiser.step()
+        self.step += 1
+        return losses, float(total.detach())
+
+    def _losses(
+        self, examples: list[Example], *, progress: float, generator: torch.Generator
+    ) -> Losses:
+        prices = torch.tensor([example.price for example in examples], device=self._device)
+        decoded = self.model(
+            [example.description for example in examples],
+            prices=prices,
+            latents=[example.latents.to(self._device) for example in examples],
+        )
+        indices = self.model.activation_indices
+        choice = soft_choice(
+            decoded.activation, temperature=1 - 0.7 * progress, generator=generator
+        )
+        X = _padded_rows([example.X for example in examples]).to(self._device)
+        scores = network_scores(decoded, X, activations=indices, choice=choice)
+        return Losses(
+            fit=fit_loss(
+                scores,
+                [example.y.to(self._device) for example in examples],
+                n_outputs=[c for _, _, c in decoded.sizes],
+            ),
+            edges=edge_loss(decoded),
+            pair=pair_loss(
+                decoded,
+                [example.architecture for example in examples],
+                activations=indices,
+                alpha=self.config.alpha,
+                beta=self.config.beta,
+            ),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint: parameters, the optimiser's state, the step and the config."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, parameter in enumerate(self._parameters):
+            state = self._optimiser.state.get(parameter, {})
+            tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
+        described = {"step": self.step, "config": asdict(self.config)}
+        save_tensors(path, tensors, metadata={"graphpred_checkpoint": json.dumps(described)})
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from a checkpoint of the same config.
+
+        Raises:
+            StoreError: If the file is no checkpoint or was written with another config.
+        """
+        tensors, described = _read_checkpoint(path)
+        ours = asdict(self.config)
+        for name, value in described["config"].items():
+            if ours.get(name) != value:
+                raise StoreError(
+                    f"to go on from {path}, {name} must be {value}; got {ours.get(name)}."
+                )
+        prefix = "model."
+        self.model.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        for i, parameter in enumerate(self._parameters):
+            prefix = f"optimiser.{i}."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if state:
+                self._optimiser.state[parameter] = state
+        self.step = described["step"]
+
+    def probe(self) -> float:
+        """Seconds a step takes, from a few steps after which everything is as before."""
+        parameters = [p.detach().clone() for p in self._parameters]
+        times = []
+        for _ in range(_PROBE_STEPS):
+            started = time.monotonic()
+            self._advance()
+            times.append(time.monotonic() - started)
+        with torch.no_grad():
+            for parameter, before in zip(self._parameters, parameters, strict=True):
+                parameter.copy_(before)
+        self._optimiser.state.clear()
+        self.step = 0
+        return sorted(times[1:])[len(times) // 2]
+
+
+def checkpoint_config(path: str | Path) -> dict[str, Any]:
+    """The config that a checkpoint was written with, as plain JSON types."""
+    config: dict[str, Any] = _read_checkpoint(path)[1]["config"]
+    return config
+
+
+def _read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, metadata = load_tensors(path, what="a checkpoint of a training")
+    if "graphpred_checkpoint" not in metadata:
+        raise StoreError(f"{path} must be a checkpoint of a training; it is not.")
+    return tensors, json.loads(metadata["graphpred_checkpoint"])
+
+
+def _rate(step: int, progress: float) -> float:
+    """Linear warm-up over 30 steps, then half a cosine."""
+    return min(1.0, (step + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _padded_rows(rows: list[Tensor]) -> Tensor:
+    """Stack ``(m, n)`` tensors of different shapes. Float, shape ``(G, max m, max n)``."""
+    m, n = (max(X.shape[axis] for X in rows) for axis in (0, 1))
+    return torch.stack([nn.functional.pad(X, (0, n - X.shape[1], 0, m - X.shape[0])) for X in rows])
