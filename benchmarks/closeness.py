@@ -1,6 +1,6 @@
 """F(Z_opt, Z) of the random searchers on tiny spaces, where Z_opt is known.
 
-    python benchmarks/closeness.py
+python benchmarks/closeness.py
 """
 
 import argparse

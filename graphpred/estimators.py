@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
@@ -112,7 +113,7 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
         self.edge_probabilities_ = (first.numpy(), second.numpy())
         self.activation_probabilities_ = fitted.prediction.activation_probabilities.numpy()
         self.n_edges_ = self.architecture_.n_live_edges
-        self._remember(target)
+        self._remember(target, task)
         return self
 
     def _model(self) -> MetaModel:
@@ -120,7 +121,7 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
             return self.meta_model
         return MetaModel.load(self.meta_model)
 
-    def _remember(self, target: NDArray[Any]) -> None:
+    def _remember(self, target: NDArray[Any], task: Task) -> None:
         """Keep what predictions need of the target."""
 
     def _rows(self, X: ArrayLike | pd.DataFrame) -> pd.DataFrame | NDArray[Any]:
@@ -134,26 +135,29 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
 
 
 class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore[misc]
-    __doc__ = "Classifier.\n\n" + (_GraphPredEstimator.__doc__ or "")
+    """Predict a sparse network for classes, train it, use it; see its parameters below."""
 
     _kind = "classification"
 
     def predict(self, X: ArrayLike | pd.DataFrame) -> NDArray[Any]:
         """Classes of raw rows, shape ``(m,)``."""
-        chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        chosen: NDArray[Any] = self.classes_[likeliest]
         return chosen
 
     def predict_proba(self, X: ArrayLike | pd.DataFrame) -> NDArray[np.float64]:
         """Probabilities in the order of ``classes_``, shape ``(m, c)``."""
         rows = self._rows(X)
-        return self.network_.predict_proba(rows)
+        return self.network_.predict_proba(rows)[:, self._columns]
 
-    def _remember(self, target: NDArray[Any]) -> None:
-        self.classes_ = np.unique(target)
+    def _remember(self, target: NDArray[Any], task: Task) -> None:
+        """``classes_``, and where the network has them: it sorts "9" before "10"."""
+        self.classes_, first = np.unique(target, return_index=True)
+        self._columns = task.y[torch.from_numpy(first)].numpy()
 
 
 class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[misc]
-    __doc__ = "Regressor.\n\n" + (_GraphPredEstimator.__doc__ or "")
+    """Predict a sparse network for one quantity, train it, use it; see its parameters below."""
 
     _kind = "regression"
 
@@ -171,3 +175,7 @@ def _columns(X: ArrayLike | pd.DataFrame) -> pd.DataFrame | NDArray[Any]:
     if array.ndim != 2:
         raise InputError(f"X must have two axes, rows and columns; got shape {array.shape}.")
     return array
+
+
+for _estimator in (GraphPredClassifier, GraphPredRegressor):
+    _estimator.__doc__ = f"{_estimator.__doc__}\n\n{_GraphPredEstimator.__doc__}"

@@ -4,6 +4,7 @@ Predict a distribution over networks, choose how many edges and which candidate 
 part, train from the predicted weights, and measure before and after.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from graphpred.meta.prediction import Prediction
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import TUNING_RATE, Population
-from graphpred.search import Proposal
+from graphpred.searchers import Proposal
 from graphpred.seeds import generator_for
 from graphpred.task import Part, Task
 
@@ -60,7 +61,7 @@ class FitConfig:
             raise InputError("density or penalty must be given, not both.")
         if self.density is not None and not 0 < self.density <= 1:
             raise InputError(f"density must be in (0, 1]; got {self.density}.")
-        if self.penalty is not None and not self.penalty > 0:
+        if self.penalty is not None and not 0 < self.penalty < math.inf:
             raise InputError(f"penalty must be a positive number; got {self.penalty}.")
         if self.steps < 0:
             raise InputError(f"steps must be at least 0; got {self.steps}.")
@@ -135,9 +136,7 @@ def _draws(prediction: Prediction, *, config: FitConfig) -> list[Prediction]:
     return [prediction, *prediction.redraw(config.candidates - 1, generator=generator)]
 
 
-def _priced(
-    prediction: Prediction, *, config: FitConfig
-) -> list[tuple[Prediction, Proposal]]:
+def _priced(prediction: Prediction, *, config: FitConfig) -> list[tuple[Prediction, Proposal]]:
     """The networks that density or penalty ask for; without both, one for every price."""
     if config.density is not None:
         limit = prediction.limit(density=config.density)

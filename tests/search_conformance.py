@@ -24,8 +24,8 @@ from graphpred.activations import ACTIVATIONS
 from graphpred.architecture import Architecture
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
-from graphpred.search import SEARCHERS, search
-from graphpred.search.base import ProposingSearcher
+from graphpred.searchers import SEARCHERS, search
+from graphpred.searchers.base import ProposingSearcher
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
 from graphpred.split import Split

@@ -20,7 +20,7 @@ from graphpred.objective import Objective
 from graphpred.pairs.generate import DEFAULT_PRICES, GenerateConfig, generate_pairs
 from graphpred.pairs.store import PairStore
 from graphpred.population import Population
-from graphpred.search import search
+from graphpred.searchers import search
 from graphpred.space import SearchSpace
 from graphpred.task import Task
 

@@ -18,7 +18,7 @@ LAYERS = (
     {"tables", "encoding", "split", "task"},
     {"network"},
     {"population"},
-    {"search"},
+    {"searchers"},
     {"pairs"},
     {"synthetic"},
     {"meta"},
@@ -64,7 +64,7 @@ IMPORTS = {name: set(imports(tree)) for name, tree in TREES.items()}
 
 
 def component(module):
-    """What stands directly under graphpred: ``search`` for ``graphpred.search.base``."""
+    """What stands directly under graphpred: ``search`` for ``graphpred.searchers.base``."""
     return module.split(".")[1]
 
 
@@ -79,7 +79,7 @@ def inner_modules():
 
 
 def test_the_package_is_found():
-    assert {"graphpred", "graphpred.errors", "graphpred.search.base"} <= FILES.keys()
+    assert {"graphpred", "graphpred.errors", "graphpred.searchers.base"} <= FILES.keys()
     assert "graphpred.errors" in IMPORTS["graphpred.architecture"]
 
 
@@ -139,11 +139,11 @@ def test_functions_are_short(name):
 
 
 def test_upward_and_hidden_imports_would_be_seen():
-    code = "def f():\n    from graphpred.search import search\n    import graphpred.meta.model\n"
+    code = "def f():\n    from graphpred.searchers import search\n    import graphpred.meta.model\n"
 
     found = set(imports(ast.parse(code)))
 
-    assert found == {"graphpred.search", "graphpred.meta.model"}
-    assert level("graphpred.search") > level("graphpred.task")
+    assert found == {"graphpred.searchers", "graphpred.meta.model"}
+    assert level("graphpred.searchers") > level("graphpred.task")
     with pytest.raises(AssertionError, match="must have a place in LAYERS"):
         level("graphpred.stray")

@@ -12,8 +12,8 @@ from graphpred.errors import InputError
 from graphpred.matching import closeness
 from graphpred.objective import Objective
 from graphpred.population import LEARNING_RATE, TUNING_RATE, Population
-from graphpred.search import SEARCHERS, Ledger, Proposal, Trial, search, tune_penalty
-from graphpred.search.base import evaluate
+from graphpred.searchers import SEARCHERS, Ledger, Proposal, Trial, search, tune_penalty
+from graphpred.searchers.base import evaluate
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
 from graphpred.split import Split

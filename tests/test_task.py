@@ -5,7 +5,6 @@ import torch
 
 from graphpred.encoding import TableEncoder
 from graphpred.errors import DataError, InputError
-from graphpred.tables import read_table
 from graphpred.split import Split, split_rows, stratified_draw, test_rows
 from graphpred.tables import read_table
 from graphpred.task import Task, guess_kind

@@ -140,4 +140,3 @@ def permuted_rows(task, *, seed=0):
 def rebuilt(task, *, X=None, y=None):
     """The same task with other numbers, which are not scaled anew."""
     return replace(task, X=task.X if X is None else X, y=task.y if y is None else y)
-

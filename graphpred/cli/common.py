@@ -3,9 +3,11 @@
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,6 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from graphpred.errors import GraphPredError
+from graphpred.meta.encoders import custom_encoder
+from graphpred.meta.model import MetaModel
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -58,6 +62,18 @@ def clear_errors() -> Iterator[None]:
         message = "stopped; what was finished is stored, and the same command goes on from there."
         error_console().print(message, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def find_own_modules() -> None:
+    """Let ``module:callable`` name modules in the current folder, as ``python -m`` would."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+
+
+def load_model(path: Path | None, *, encoder: str) -> MetaModel:
+    """A meta-model and, if it is not a built-in one, its encoder."""
+    find_own_modules()
+    return MetaModel.load(path, encoder=custom_encoder(encoder))
 
 
 def notice(text: str) -> None:

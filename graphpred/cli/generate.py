@@ -13,7 +13,7 @@ from graphpred.objective import LOSSES
 from graphpred.pairs.generate import DEFAULT_DENSITIES, GenerateConfig, Progress, generate_pairs
 from graphpred.pairs.store import PairStore
 from graphpred.report import pairs_report, pairs_summary
-from graphpred.search import SEARCHERS
+from graphpred.searchers import SEARCHERS
 
 SearcherName = StrEnum("SearcherName", {name: name for name in SEARCHERS})  # type: ignore[misc]
 LossName = StrEnum("LossName", {name: name for name in LOSSES})  # type: ignore[misc]

@@ -5,12 +5,9 @@ from typing import Annotated
 
 import typer
 
-from graphpred.cli.common import clear_errors, console, notice, print_json
+from graphpred.cli.common import clear_errors, console, load_model, notice, print_json
 from graphpred.fitting import FitConfig, fit_predicted
-from graphpred.meta.encoders import ENCODERS, build_encoder
-from graphpred.meta.model import MetaModel
 from graphpred.report import network_report, network_summary
-from graphpred.seeds import generator_for
 from graphpred.task import Task
 
 
@@ -33,16 +30,13 @@ def predict(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Network file to write.")] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder of the model, if it is not a built-in one.")
-    ] = None,
+        str, typer.Option(help="The model's encoder, if it is your own: module:callable.")
+    ] = "statistics",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Predict structure and weights for a data set, train them, and show the network."""
     with clear_errors():
-        own = None
-        if encoder is not None and encoder not in ENCODERS:
-            own = build_encoder(encoder, generator=generator_for(seed))
-        meta_model = MetaModel.load(model, encoder=own)
+        meta_model = load_model(model, encoder=encoder)
         config = FitConfig(
             density=density, penalty=penalty, steps=steps, candidates=candidates, seed=seed
         )

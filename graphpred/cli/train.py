@@ -9,12 +9,13 @@ from graphpred.cli.common import (
     EXIT_INTERRUPTED,
     clear_errors,
     console,
+    find_own_modules,
+    load_model,
     notice,
     print_json,
     progress,
     stop_on_interrupt,
 )
-from graphpred.meta.model import MetaModel
 from graphpred.meta.run import RunConfig, checkpoint_of, train_meta_model
 from graphpred.meta.training import Report
 from graphpred.report import model_report, model_summary
@@ -27,9 +28,7 @@ def train(
         list[str] | None, typer.Argument(help="Folders of pairs; none: the synthetic prior alone.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("model.safetensors"),
-    start: Annotated[
-        Path | None, typer.Option("--from", help="Meta-model to go on from.")
-    ] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Meta-model to go on from.")] = None,
     prior: Annotated[
         bool, typer.Option("--prior", help="Mix synthetic data sets with the pairs.")
     ] = False,
@@ -49,6 +48,7 @@ def train(
 ) -> None:
     """Train the meta-model and write it to a file."""
     with clear_errors():
+        find_own_modules()
         if steps is None and minutes is None:
             minutes = DEFAULT_MINUTES
         config = RunConfig(
@@ -64,10 +64,10 @@ def train(
         if last is not None and last.step < last.steps:
             notice(f"stopped at step {last.step}; go on with --resume ({checkpoint_of(out)}).")
             raise typer.Exit(EXIT_INTERRUPTED)
-        model = MetaModel.load(out) if encoder == "statistics" else None
+        model = load_model(out, encoder=encoder)
         if as_json:
-            print_json(model_summary(model) if model else {"out": str(out)})
-        elif model:
+            print_json(model_summary(model))
+        else:
             console().print(model_report(model))
 
 

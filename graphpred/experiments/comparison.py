@@ -106,9 +106,7 @@ def _one(
     )
 
 
-def _best_of(
-    architectures: list[Architecture], *, task: Task, steps: int, seed: int
-) -> list[Row]:
+def _best_of(architectures: list[Architecture], *, task: Task, steps: int, seed: int) -> list[Row]:
     """Best of 1, 10, 100, … by validation: the mean over disjoint groups of that size."""
     population = Population(architectures, seed=seed)
     population.fit(*task.rows("train"), steps=steps, batch_seed=seed)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from graphpred.matching import closeness
 from graphpred.objective import Objective
-from graphpred.search import Trial, search
-from graphpred.search.exhaustive import MAX_SIZE
+from graphpred.searchers import Trial, search
+from graphpred.searchers.exhaustive import MAX_SIZE
 from graphpred.space import SearchSpace
 from graphpred.task import Task
 

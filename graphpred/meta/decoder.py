@@ -26,6 +26,10 @@ LATENT_SIZE = 16
 _CAP = 5.0  # |v| stays below it
 _CHANNELS = 16  # of the direct path
 _CONTEXT_SIZE = 6
+_SPREAD = 1.7
+_MIDDLE_PRICE = 0.013
+_PRICE_SLOPE = 0.4
+_SHARPNESS = 1.7
 _GUESS_SCALE = 2.0  # what the linear guess is multiplied with at the start of training
 
 
@@ -105,6 +109,7 @@ class Decoder(nn.Module):
         self.context = nn.Sequential(
             nn.Linear(_CONTEXT_SIZE, width), nn.SiLU(), nn.Linear(width, 3 * width)
         )
+        self.sparsity = nn.Linear(_CONTEXT_SIZE, 1)
         self.slot, self.slot_norm = nn.Linear(LATENT_SIZE, width), nn.LayerNorm(width)
         self.rounds = nn.ModuleList(_Round(width) for _ in range(n_rounds))
         self.relate = nn.Linear(relation_width, _CHANNELS)
@@ -114,6 +119,7 @@ class Decoder(nn.Module):
         self.affinity_common = nn.Linear(width, width)
         self.activation = nn.Linear(width, n_activations)
         self.per_slot = nn.Linear(width, 2)  # log gain, bias
+        self.amplitude = nn.Linear(width, 1)
         self.per_output = nn.Linear(width, 1)
         initialise(self, generator=generator)
         self._start_at_linear_guess()
@@ -130,6 +136,9 @@ class Decoder(nn.Module):
                 layer.bias.zero_()
             self.relate.weight[0, 0] = _GUESS_SCALE
             self.channel.bias[0] = 1.0
+            self.sparsity.weight.zero_()
+            self.sparsity.weight[0, 0] = -2 * _PRICE_SLOPE  # that number is log λ / 2
+            self.sparsity.bias.fill_(_PRICE_SLOPE * math.log(_MIDDLE_PRICE))
             for layer in (self.per_slot, self.per_output, self.activation):
                 layer.weight.mul_(0.1)
                 layer.bias.zero_()
@@ -148,7 +157,8 @@ class Decoder(nn.Module):
             (len(e.features), len(z), len(e.outputs))
             for e, z in zip(embeddings, latents, strict=True)
         )
-        for_feature, for_slot, for_output = self.context(_context(sizes, prices)).chunk(3, dim=1)
+        context = _context(sizes, prices)  # (G, _CONTEXT_SIZE)
+        for_feature, for_slot, for_output = self.context(context).chunk(3, dim=1)
         present = [_present([size[i] for size in sizes], like=prices) for i in range(3)]
         features = _pad([e.features for e in embeddings]) + for_feature.unsqueeze(1)  # (G, n, d)
         outputs = _pad([e.outputs for e in embeddings]) + for_output.unsqueeze(1)  # (G, c, d)
@@ -164,8 +174,12 @@ class Decoder(nn.Module):
             features=features,
             outputs=outputs,
             relations=relations,
-            present=present[2],
+            present=(present[1], present[2]),
         )
+        # A price makes v smaller and the gain larger by as much: fewer edges, the same function.
+        scale = torch.exp(self.sparsity(context).clamp(-3, 3))  # (G, 1)
+        decoded["hidden"] = _cap(decoded["hidden"] * scale.unsqueeze(2))
+        decoded["gain"] = decoded["gain"] / scale
         return Decoded(sizes=sizes, **_masked(decoded, present))
 
     def _read(
@@ -175,26 +189,27 @@ class Decoder(nn.Module):
         features: Tensor,
         outputs: Tensor,
         relations: Tensor,
-        present: Tensor,
+        present: tuple[Tensor, Tensor],
     ) -> dict[str, Tensor]:
         """Heads: everything of ``Decoded`` but the sizes, padded places not yet cleared."""
         root = math.sqrt(slots.shape[2])
-        affinity = torch.tanh(self._affinity_logits(slots, outputs, present))  # (G, h, c)
-        channels = self.channel(slots)  # (G, h, r')
+        log_gain, bias = self.per_slot(slots).unbind(dim=2)
+        affinity = torch.tanh(self._affinity_logits(slots, outputs, present[1]))  # (G, h, c)
+        affinity = affinity * present[1].unsqueeze(1)
+        amplitude = torch.exp(_SPREAD * self.amplitude(slots))  # (G, h, 1)
+        channels = self.channel(slots) * amplitude  # (G, h, r')
         mixed = affinity.unsqueeze(3) * channels.unsqueeze(2)  # (G, h, c, r')
         direct = torch.einsum("gjkr,gikr->gji", self.relate(relations), mixed)  # (G, n, h)
         hidden = features @ self.feature_key(slots).mT / root + direct
         output = self.output_key(slots) @ outputs.mT / root + affinity
-        log_gain, bias = self.per_slot(slots).unbind(dim=2)
         return {
-            "hidden": _cap(hidden),
+            "hidden": hidden,
             "output": _cap(output),
-            "gain": torch.exp(log_gain.clamp(-2, 2)),
+            "gain": torch.exp(log_gain.clamp(-3, 3)) * _initial_gain(present),
             "hidden_bias": _cap(bias),
             "output_bias": _cap(self.per_output(outputs).squeeze(2)),
             "activation": self.activation(slots),
         }
-
 
     def _affinity_logits(self, slots: Tensor, outputs: Tensor, present: Tensor) -> Tensor:
         """How each slot leans to each output: by what sets the output apart from the others.
@@ -211,9 +226,9 @@ class Decoder(nn.Module):
         weight = (present / present.sum(dim=1, keepdim=True)).unsqueeze(2)  # (G, c, 1)
         mean = (outputs * weight).sum(dim=1, keepdim=True)  # (G, 1, d)
         apart = (outputs - mean) * (present.sum(dim=1) > 1)[:, None, None]
-        apart = apart * (apart.square().mean(dim=2, keepdim=True) + 1e-6).rsqrt()
+        apart = apart * (apart.square().mean(dim=2, keepdim=True) + 1e-4).rsqrt()
         common = self.affinity_common(mean) @ slots.mT / root  # (G, 1, h)
-        logits: Tensor = self.affinity_query(slots) @ apart.mT * 1.7 / root + common.mT
+        logits: Tensor = self.affinity_query(slots) @ apart.mT * _SHARPNESS / root + common.mT
         return logits
 
 
@@ -256,6 +271,17 @@ class _Attention(nn.Module):
         """From ``(G, l, d)`` to ``(G, heads, l, d / heads)``."""
         heads: Tensor = x.view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
         return heads
+
+
+def _initial_gain(present: tuple[Tensor, Tensor]) -> Tensor:
+    """Gain at which the slots of an output add up to the linear guess. ``(G, 1)``.
+
+    Scores of classes want to be larger than the guess, which is of a standardised indicator.
+    """
+    n_slots, n_outputs = (p.sum(dim=1, keepdim=True) for p in present)
+    wanted = torch.where(n_outputs > 1, 3.0, 1.0)
+    mean_amplitude = math.exp(_SPREAD**2 / 6)  # its logarithm has variance _SPREAD² / 3
+    return wanted / (_GUESS_SCALE * mean_amplitude) / (0.45 * n_slots)
 
 
 def _context(sizes: Sequence[tuple[int, int, int]], prices: Tensor) -> Tensor:

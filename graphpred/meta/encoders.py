@@ -6,6 +6,7 @@ Notation: n features, c outputs, d the width of an embedding, r that of a relati
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -182,7 +183,7 @@ def build_encoder(name: str, *, generator: torch.Generator) -> DatasetEncoder:
 
     Args:
         name: A key of ``ENCODERS``, or where to find a callable that takes a generator (or
-            nothing) and returns a ``DatasetEncoder``.
+            nothing) and returns a ``DatasetEncoder``; the parameter is called ``generator``.
         generator: Source of the initial parameters.
 
     Raises:
@@ -197,9 +198,17 @@ def build_encoder(name: str, *, generator: torch.Generator) -> DatasetEncoder:
         )
     try:
         factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        takes_generator = "generator" in inspect.signature(factory).parameters
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"encoder {name!r} must be importable: {error}.") from error
-    encoder = factory()
+    encoder = factory(generator=generator) if takes_generator else factory()
     if not isinstance(encoder, DatasetEncoder):
         raise InputError(f"encoder {name!r} must be a DatasetEncoder; got {type(encoder)}.")
     return encoder
+
+
+def custom_encoder(name: str) -> DatasetEncoder | None:
+    """The encoder of a user's own module; None if the name is that of a built-in one."""
+    if name in ENCODERS:
+        return None
+    return build_encoder(name, generator=torch.Generator().manual_seed(0))

@@ -17,6 +17,7 @@ from graphpred.synthetic.prior import PriorConfig, draw_task
 from graphpred.task import Task
 
 Describe = Callable[[Task], Any]
+_Rows = tuple[str, tuple[int, ...], tuple[int, ...]]
 MAX_ROWS = 128
 """Fresh rows of a data set that one step looks at."""
 PRICE_BOUNDS = (0.003, 3.0)
@@ -100,7 +101,7 @@ class PairExamples:
         if not self._pairs:
             raise StoreError("training needs pairs with one hidden layer; got none.")
         self._describe = describe
-        self._own: dict[tuple[str, int], list[_View]] = {}
+        self._own: dict[_Rows, list[_View]] = {}
         self._shared: dict[str, list[_View]] = {}
         bases = _rebuild(self._pairs, tasks or {})
         rows: dict[str, set[int]] = defaultdict(set)
@@ -108,7 +109,7 @@ class PairExamples:
             rows[pair.digest].update(pair.train_rows, pair.validation_rows)
         generator = generator_for(seed, "views")
         for pair in self._pairs:
-            key = (pair.digest, pair.search)
+            key = _rows_of(pair)
             if key not in self._own:
                 own = [*pair.train_rows, *pair.validation_rows]
                 self._own[key] = self._views(
@@ -137,7 +138,7 @@ class PairExamples:
         """A pair, and a view of its own rows or of its data set's."""
         pair = self._pairs[int(torch.randint(len(self._pairs), (), generator=generator))]
         own = bool(torch.rand((), generator=generator) < 0.5)
-        views = self._own[pair.digest, pair.search] if own else self._shared[pair.digest]
+        views = self._own[_rows_of(pair)] if own else self._shared[pair.digest]
         return _example(
             views[int(torch.randint(len(views), (), generator=generator))],
             price=max(pair.price, 1e-6),
@@ -145,6 +146,11 @@ class PairExamples:
             architecture=pair.architecture,
             generator=generator,
         )
+
+
+def _rows_of(pair: Pair) -> _Rows:
+    """Which rows a pair was found on; numbers of searches repeat from folder to folder."""
+    return pair.digest, pair.train_rows, pair.validation_rows
 
 
 def _example(

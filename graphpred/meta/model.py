@@ -1,6 +1,7 @@
 """``MetaModel``: from a data set and a price to a distribution over networks, in one pass."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,20 +65,21 @@ class MetaModel(nn.Module):
         self.config = config or MetaConfig()
         self.card = card or {}
         seed = self.config.seed
-        self.encoder = encoder or build_encoder(
-            self.config.encoder, generator=generator_for(seed, "encoder")
-        )
-        if self.encoder.width != self.config.width:
-            raise InputError(
-                f"the encoder's width must be {self.config.width}; got {self.encoder.width}."
+        with torch.random.fork_rng(devices=[]):  # torch.nn draws before we draw anew
+            self.encoder = encoder or build_encoder(
+                self.config.encoder, generator=generator_for(seed, "encoder")
             )
-        self.decoder = Decoder(
-            width=self.config.width,
-            relation_width=self.encoder.relation_width,
-            n_activations=len(self.config.activations),
-            n_rounds=self.config.n_rounds,
-            generator=generator_for(seed, "decoder"),
-        )
+            if self.encoder.width != self.config.width:
+                raise InputError(
+                    f"the encoder's width must be {self.config.width}; got {self.encoder.width}."
+                )
+            self.decoder = Decoder(
+                width=self.config.width,
+                relation_width=self.encoder.relation_width,
+                n_activations=len(self.config.activations),
+                n_rounds=self.config.n_rounds,
+                generator=generator_for(seed, "decoder"),
+            )
 
     @property
     def activation_indices(self) -> tuple[int, ...]:
@@ -112,7 +114,7 @@ class MetaModel(nn.Module):
         Raises:
             InputError: If the price or ``n_hidden`` is not positive.
         """
-        if not price > 0:
+        if not 0 < price < math.inf:
             raise InputError(f"price must be a positive number; got {price}.")
         n_hidden = task.n_features if n_hidden is None else n_hidden
         if n_hidden < 1:
@@ -168,13 +170,14 @@ class MetaModel(nn.Module):
                 f"{path} was trained with the encoder {config.encoder!r}; "
                 "give one like it: MetaModel.load(path, encoder=…)."
             )
-        model = cls(config, encoder=encoder, card=described["card"])
         try:
+            model = cls(config, encoder=encoder, card=described["card"])
             model.load_state_dict(tensors)
-        except RuntimeError as error:
+        except (InputError, RuntimeError) as error:
             raise ModelError(
-                f"{path} must hold the parameters that its encoder and this version have; "
-                "it does not: train it again or use the version that wrote it."
+                f"{path} must hold the parameters that its encoder and this version have; it does "
+                "not: give an encoder like the one it was trained with (MetaModel.load(path, "
+                "encoder=…)), or use the version that wrote it."
             ) from error
         return model
 

@@ -15,12 +15,13 @@ from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.meta.decoder import LATENT_SIZE, Decoder
 from graphpred.meta.encoders import Embedding
-from graphpred.search import Proposal
+from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
 PRICE_RANGE = (1e-3, 10.0)
 """Prices between which the one for a number of edges is sought."""
 _BISECTIONS = 8
+_LEAST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,7 +88,9 @@ class Prediction:
         return n * h + h * c
 
     def at(self, price: float) -> "Prediction":
-        """The same data set and latents at another price."""
+        """The same data set and latents at another price, a positive number."""
+        if not 0 < price < math.inf:
+            raise InputError(f"price must be a positive number; got {price}.")
         return self._decoded(price, self._latents)
 
     def architecture(
@@ -157,6 +160,8 @@ class Prediction:
         if n_edges is not None and density is not None:
             raise InputError("n_edges or density must be given, not both.")
         if density is not None:
+            if not 0 < density <= 1:
+                raise InputError(f"density must be in (0, 1]; got {density}.")
             n_edges = math.floor(density * self.n_possible_edges + 1e-9)
         assert n_edges is not None
         if n_edges < 2:
@@ -185,7 +190,22 @@ class Prediction:
                 low = middle
             else:
                 high = middle - 1
-        return self._top(low)
+        found = self._top(low)
+        return found if found.architecture.n_edges else self._path()
+
+    def _path(self) -> Proposal:
+        """The most probable path from a feature to an output, for when nothing else connects."""
+        n, h, _ = self.widths
+        into, out = (p.clamp(min=1e-12).log() for p in self.probabilities)
+        i = int((into.amax(dim=0) + out.amax(dim=1)).argmax())
+        j, k = int(into[:, i].argmax()), int(out[i].argmax())
+        edges = torch.tensor([[j, n + i], [n + i, n + h + k]])
+        proposal = self._built(edges)
+        assert proposal.start is not None
+        weak = proposal.start.edge.abs() < _LEAST_WEIGHT  # two zeros would have no gradient
+        edge = proposal.start.edge.masked_fill(weak, _LEAST_WEIGHT)
+        start = Weights(edge=edge, bias=proposal.start.bias)
+        return Proposal(architecture=proposal.architecture, start=start)
 
     def _top(self, n_edges: int) -> Proposal:
         """The live ones among the most probable edges, with their weights."""
@@ -193,14 +213,19 @@ class Prediction:
         flat = torch.cat([p.flatten() for p in self.probabilities])  # (N,)
         chosen = torch.zeros_like(flat, dtype=torch.bool)
         chosen[flat.argsort(descending=True, stable=True)[:n_edges]] = True
-        classes = torch.tensor(activation_indices(self.activations))
-        activation = torch.full((n + h + c,), IDENTITY)
-        activation[n : n + h] = classes[self.activation_probabilities.argmax(dim=1)]
         first = chosen[: n * h].view(n, h).nonzero().T
         second = chosen[n * h :].view(h, c).nonzero().T
         edges = torch.cat(
             [first + torch.tensor([[0], [n]]), second + torch.tensor([[n], [n + h]])], dim=1
         )
+        return self._built(edges)
+
+    def _built(self, edges: Tensor) -> Proposal:
+        """The live ones among given edges, sorted, ``(2, n_edges)``, with their weights."""
+        n, h, c = self.widths
+        classes = torch.tensor(activation_indices(self.activations))
+        activation = torch.full((n + h + c,), IDENTITY)
+        activation[n : n + h] = classes[self.activation_probabilities.argmax(dim=1)]
         z = Architecture(edges=edges, activation=activation, widths=(n, h, c)).without_dead_edges()
         source, target = z.edges
         into = target < n + h

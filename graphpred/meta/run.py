@@ -1,7 +1,8 @@
 """A whole training of the meta-model, from pair folders to a model file."""
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from graphpred.errors import InputError, StoreError
+from graphpred.meta.encoders import custom_encoder
 from graphpred.meta.examples import Example, PairExamples, PriorExamples
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.training import Draw, Report, TrainConfig, Trainer, checkpoint_config
@@ -97,11 +99,13 @@ def train_meta_model(
     started = time.monotonic()
     pairs = [pair for folder in config.pairs for pair in PairStore(folder)]
     model = _model(config)
-    draw, prior_share = _source(pairs, model=model, config=config)
-    train = TrainConfig(steps=config.steps or 1, prior_share=prior_share, seed=config.seed)
+    draw = _source(pairs, model=model, config=config)
+    train = TrainConfig(steps=config.steps or 1, seed=config.seed)
     if resume:
         train = replace(train, steps=checkpoint_config(checkpoint)["steps"])
-    trainer = Trainer(model, draw=draw, config=train, device=device)
+    trainer = Trainer(
+        model, draw=draw, config=train, identity=_identity(pairs, config=config), device=device
+    )
     if resume:
         trainer.restore(checkpoint)
     elif config.minutes is not None:
@@ -118,26 +122,35 @@ def train_meta_model(
 
 def _model(config: RunConfig) -> MetaModel:
     if config.start is not None:
-        return MetaModel.load(config.start)
+        return MetaModel.load(config.start, encoder=custom_encoder(config.encoder))
     return MetaModel(MetaConfig(encoder=config.encoder, seed=config.seed))
 
 
-def _source(
-    pairs: list[Pair], *, model: MetaModel, config: RunConfig
-) -> tuple[Draw, float]:
-    """Where examples come from, and the share of the prior among them."""
+def _identity(pairs: list[Pair], *, config: RunConfig) -> dict[str, Any]:
+    """What makes one training another one, besides ``TrainConfig``."""
+    keys = sorted((pair.digest, pair.search, pair.price) for pair in pairs)
+    return {
+        "pairs": hashlib.sha256(repr(keys).encode()).hexdigest() if pairs else None,
+        "prior": config.prior or not pairs,
+        "start": config.start,
+        "encoder": config.encoder,
+    }
+
+
+def _source(pairs: list[Pair], *, model: MetaModel, config: RunConfig) -> Draw:
+    """Where examples come from."""
     prior = PriorExamples(model.encoder.describe)
     if not pairs:
-        return prior.draw, 1.0
+        return prior.draw
     own = PairExamples(pairs, describe=model.encoder.describe, seed=config.seed)
     if not config.prior:
-        return own.draw, 0.0
+        return own.draw
 
     def draw(generator: torch.Generator) -> Example:
         from_prior = torch.rand((), generator=generator) < PRIOR_SHARE_BESIDE_PAIRS
         return (prior if from_prior else own).draw(generator)
 
-    return draw, PRIOR_SHARE_BESIDE_PAIRS
+    return draw
 
 
 def _card(
@@ -150,7 +163,7 @@ def _card(
         "graphpred": version("graphpred"),
         "data sets": sources,
         "pairs": len(pairs),
-        "prior share": trainer.config.prior_share,
+        "synthetic prior": config.prior or not pairs,
         "started from": config.start,
         "steps": trainer.config.steps,
         "batch": trainer.config.batch,

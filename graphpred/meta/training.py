@@ -4,12 +4,14 @@ Everything random in step s derives from (seed, s), so a checkpoint holds parame
 optimiser's state and nothing else.
 """
 
+import copy
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -45,7 +47,6 @@ class TrainConfig:
         alpha: Cost of an expected false edge of a pair, over the pair's number of edges.
         beta: Cost of an expected missed edge, likewise.
         price_warmup: Share of the steps over which the price of edges rises to its full height.
-        prior_share: Share of examples drawn from the synthetic prior instead of pairs.
         seed: Seed of everything.
 
     Raises:
@@ -54,11 +55,10 @@ class TrainConfig:
 
     steps: int = 1000
     batch: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     alpha: float = 0.01
     beta: float = 0.005
     price_warmup: float = 0.25
-    prior_share: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -102,6 +102,8 @@ class Trainer:
         model: The model.
         draw: Draws an example; must depend on the generator alone.
         config: How to train.
+        identity: Plain JSON facts on where examples come from; a checkpoint is taken up only if
+            it has the same.
         device: Where to compute.
     """
 
@@ -111,8 +113,10 @@ class Trainer:
         *,
         draw: Draw,
         config: TrainConfig,
+        identity: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
+        self.identity = identity or {}
         self.model, self.config = model.to(device), config
         self.step = 0
         self._draw, self._device = draw, torch.device(device)
@@ -145,7 +149,7 @@ class Trainer:
             losses, total = self._advance()
             now = time.monotonic()
             pace = (now - started) / (self.step - first)
-            if checkpoint is not None and (now - saved > every or stop()):
+            if checkpoint is not None and now - saved > every:
                 self.save(checkpoint)
                 saved = time.monotonic()
             yield Report(
@@ -158,12 +162,14 @@ class Trainer:
                 examples_per_second=self.config.batch / pace,
                 seconds_left=pace * (self.config.steps - self.step),
             )
+        if checkpoint is not None and self.step < self.config.steps:
+            self.save(checkpoint)
 
     def _advance(self) -> tuple[Losses, float]:
         """One optimiser step."""
         generator = generator_for(self.config.seed, "step", self.step)
         examples = [self._draw(generator) for _ in range(self.config.batch)]
-        progress = self.step / self.config.steps
+        progress = min(1.0, self.step / self.config.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.learning_rate * _rate(self.step, progress)
         self.model.train()
@@ -215,26 +221,32 @@ class Trainer:
         for i, parameter in enumerate(self._parameters):
             state = self._optimiser.state.get(parameter, {})
             tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-        described = {"step": self.step, "config": asdict(self.config)}
+        described = {
+            "step": self.step,
+            "config": asdict(self.config),
+            "identity": self.identity,
+        }
         save_tensors(path, tensors, metadata={"graphpred_checkpoint": json.dumps(described)})
 
     def restore(self, path: str | Path) -> None:
-        """Go on from a checkpoint of the same config.
+        """Go on from a checkpoint of the same config and identity.
 
         Raises:
-            StoreError: If the file is no checkpoint or was written with another config.
+            StoreError: If the file is no checkpoint or was written for another training.
         """
         tensors, described = _read_checkpoint(path)
-        ours = asdict(self.config)
-        for name, value in described["config"].items():
+        ours = asdict(self.config) | self.identity
+        for name, value in (described["config"] | described["identity"]).items():
             if ours.get(name) != value:
                 raise StoreError(
                     f"to go on from {path}, {name} must be {value}; got {ours.get(name)}."
                 )
         prefix = "model."
-        self.model.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
+        parameters = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        try:
+            self.model.load_state_dict(parameters)
+        except RuntimeError as error:
+            raise StoreError(f"{path} must be of a model like this one; it is not.") from error
         for i, parameter in enumerate(self._parameters):
             prefix = f"optimiser.{i}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -244,18 +256,16 @@ class Trainer:
 
     def probe(self) -> float:
         """Seconds a step takes, from a few steps after which everything is as before."""
-        parameters = [p.detach().clone() for p in self._parameters]
+        before = copy.deepcopy(self.model.state_dict())
         times = []
         for _ in range(_PROBE_STEPS):
             started = time.monotonic()
             self._advance()
             times.append(time.monotonic() - started)
-        with torch.no_grad():
-            for parameter, before in zip(self._parameters, parameters, strict=True):
-                parameter.copy_(before)
+        self.model.load_state_dict(before)
         self._optimiser.state.clear()
         self.step = 0
-        return sorted(times[1:])[len(times) // 2]
+        return median(times[1:])  # the first one warms up
 
 
 def checkpoint_config(path: str | Path) -> dict[str, Any]:

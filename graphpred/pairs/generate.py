@@ -22,8 +22,8 @@ from graphpred.errors import InputError, StoreError
 from graphpred.objective import LOSSES, Objective, default_loss
 from graphpred.pairs.pair import Pair
 from graphpred.pairs.store import PairStore
-from graphpred.search import SEARCHERS, Search, Trial, search
-from graphpred.search.base import STEPS_PER_EVALUATION
+from graphpred.searchers import SEARCHERS, Search, Trial, search
+from graphpred.searchers.base import STEPS_PER_EVALUATION
 from graphpred.seeds import derived_seed, generator_for
 from graphpred.space import DEFAULT_ACTIVATIONS, SearchSpace
 from graphpred.task import Task

@@ -148,7 +148,7 @@ def _strongest(values: NDArray[np.float64], signs: NDArray[np.int8], *, most: in
 def _cell(value: float, sign: int, *, ascii_only: bool) -> Text:
     style = POSITIVE if sign > 0 else NEGATIVE if sign < 0 else ABSENT
     if ascii_only:
-        shade = str(min(int(value * 10 + 1e-9), 9)) if value >= SHADES[-1][0] else "."
+        shade = str(min(int(value * 10 + 1e-6), 9)) if value >= SHADES[-1][0] else "."
         mark = "+" if sign > 0 else "-" if sign < 0 else " "
         return Text(shade + mark, style=style)
     shade = next((glyph for least, glyph in SHADES if value >= least), "·")

@@ -76,7 +76,7 @@ def network_summary(network: SparseNetwork) -> dict[str, Any]:
         "neurons": [vars(neuron) for neuron in live_neurons(network)],
         "edges": list(_edges(network)),
         "warnings": network_warnings(network),
-        "notices": facts.get("notices") or [],
+        "notices": _all_notices(network),
     }
     result: dict[str, Any] = plain(summary)
     return result
@@ -315,9 +315,15 @@ def _losses(network: SparseNetwork) -> Iterator[RenderableType]:
         yield Text(f"constant: {_constant_name(network)}", style=FAINT)
 
 
-def _notices(network: SparseNetwork) -> Iterator[RenderableType]:
+def _all_notices(network: SparseNetwork) -> list[str]:
+    """Notices on the data set and on the network."""
     facts = _facts(network)
-    notices = [*(_mapping(facts.get("task")).get("notices") or ()), *(facts.get("notices") or ())]
+    told = [_mapping(facts.get("task")).get("notices"), facts.get("notices")]
+    return [str(notice) for notices in told if isinstance(notices, list) for notice in notices]
+
+
+def _notices(network: SparseNetwork) -> Iterator[RenderableType]:
+    notices = _all_notices(network)
     if notices:
         yield heading("Notes")
         yield from bullets(notices, style=NOTE)

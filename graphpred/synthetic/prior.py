@@ -44,6 +44,8 @@ class PriorConfig:
             low, high = getattr(self, name)
             if not least <= low <= high:
                 raise InputError(f"{name} must be a range from {least} up; got {(low, high)}.")
+        if self.validation_rows < 1:
+            raise InputError(f"validation_rows must be at least 1; got {self.validation_rows}.")
         if not 0 <= self.regression_share <= 1:
             raise InputError(f"regression_share must be in [0, 1]; got {self.regression_share}.")
 
@@ -55,7 +57,8 @@ def draw_task(*, generator: torch.Generator, config: PriorConfig | None = None) 
         generator: Source of randomness.
         config: Ranges.
 
-    >>> task = draw_task(generator=torch.Generator().manual_seed(0))
+    >>> config = PriorConfig(regression_share=0.0)
+    >>> task = draw_task(generator=torch.Generator().manual_seed(0), config=config)
     >>> task.kind, task.X.shape == (task.n_rows, task.n_features)
     ('classification', True)
     """

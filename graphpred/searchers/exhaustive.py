@@ -8,7 +8,7 @@ import torch
 from graphpred.activations import IDENTITY, activation_indices
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.search.base import Proposal, Setting, Trial
+from graphpred.searchers.base import Proposal, Setting, Trial
 from graphpred.space import SearchSpace
 
 MAX_SIZE = 2**16

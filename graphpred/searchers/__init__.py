@@ -1,9 +1,9 @@
 """Searchers behind one protocol, one ledger and one driver."""
 
-from graphpred.search.base import SEARCHERS, Ledger, Proposal, Search, Setting, Trial, search
-from graphpred.search.exhaustive import ExhaustiveSearch
-from graphpred.search.random import random_live_search, random_search
-from graphpred.search.tuning import TunedPenalty, tune_penalty
+from graphpred.searchers.base import SEARCHERS, Ledger, Proposal, Search, Setting, Trial, search
+from graphpred.searchers.exhaustive import ExhaustiveSearch
+from graphpred.searchers.random import random_live_search, random_search
+from graphpred.searchers.tuning import TunedPenalty, tune_penalty
 
 SEARCHERS["random"] = random_search
 SEARCHERS["random_live"] = random_live_search

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.search.base import Proposal, Setting, Trial
+from graphpred.searchers.base import Proposal, Setting, Trial
 
 
 class RandomSearch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphpred.errors import InputError
 from graphpred.objective import Objective, default_loss
-from graphpred.search.base import Trial, search
+from graphpred.searchers.base import Trial, search
 from graphpred.space import SearchSpace
 from graphpred.task import Task
 

@@ -1,0 +1,301 @@
+"""From a task and a meta-model to a trained network."""
+
+import math
+
+import pytest
+import torch
+from toys import rebuilt, seeded, silent_model, toy_task
+
+from graphpred.errors import InputError
+from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_predicted
+from graphpred.network import SparseNetwork
+from graphpred.objective import Objective, default_loss
+from graphpred.population import TUNING_RATE, Population
+from graphpred.task import Task
+
+STEPS = 15
+KINDS = ("classification", "regression")
+
+
+def task_of(kind, **settings):
+    return toy_task(kind, n=6, c=3 if kind == "classification" else 1, m_test=20, m=90, **settings)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def task(request):
+    return task_of(request.param)
+
+
+def fit(task, model, **config):
+    return fit_predicted(task, model, config=FitConfig(**{"steps": STEPS} | config))
+
+
+def same_network(first, second):
+    return (
+        first.architecture == second.architecture
+        and torch.equal(first.edge, second.edge)
+        and torch.equal(first.bias, second.bias)
+    )
+
+
+@pytest.mark.parametrize("density", [0.08, 0.2, 0.5, 1.0])
+def test_density_is_a_ceiling_of_live_edges(task, meta_model, density):
+    network = fit(task, meta_model, density=density).network
+
+    n_possible = 36 + 6 * task.n_outputs
+    assert network.facts["n_possible_edges"] == n_possible
+    assert network.architecture.n_live_edges <= density * n_possible
+    assert network.architecture.n_live_edges == network.architecture.n_edges
+
+
+def test_too_low_a_density_is_refused(task, meta_model):
+    with pytest.raises(InputError, match="2 edges or more"):
+        fit(task, meta_model, density=0.01)
+
+
+def test_penalty_is_the_price_of_one_edge(task, meta_model):
+    fitted = fit(task, meta_model, penalty=0.004)
+
+    n_possible = 36 + 6 * task.n_outputs
+    expected = meta_model.predict(task, price=0.004 * n_possible)
+    assert fitted.network.facts["price"] == pytest.approx(0.004 * n_possible)
+    assert fitted.network.facts["penalty"] == pytest.approx(0.004)
+    assert torch.equal(fitted.prediction.probabilities[0], expected.probabilities[0])
+    assert fitted.network.architecture == expected.architecture()
+
+
+def test_without_either_the_best_of_ten_prices_by_validation_is_kept(task, meta_model):
+    prediction = meta_model.predict(task)
+    proposals = [prediction.at(price).proposal() for price in FRONT_PRICES]
+    population = Population([p.architecture for p in proposals], start=[p.start for p in proposals])
+    population.fit(*task.rows("train"), steps=STEPS, learning_rate=TUNING_RATE)
+    losses = population.losses(*task.rows("validation"), loss=default_loss(task.kind))
+    sizes = [p.architecture.n_edges for p in proposals]
+    best = min(range(10), key=lambda i: (float(losses[i]), sizes[i]))
+
+    network = fit(task, meta_model).network
+
+    assert network.facts["price"] == pytest.approx(FRONT_PRICES[best])
+    assert network.architecture == proposals[best].architecture
+    torch.testing.assert_close(network.edge.data, population.weights[best].edge)
+
+
+def test_prices_of_the_front_are_ten_over_three_decades():
+    assert len(FRONT_PRICES) == 10
+    assert FRONT_PRICES[0] == pytest.approx(0.003)
+    assert FRONT_PRICES[-1] == pytest.approx(3)
+
+
+def test_candidates_are_drawn_and_the_best_by_validation_kept(task, meta_model):
+    fits = {k: fit(task, meta_model, density=0.2, candidates=k).network for k in (1, 6)}
+
+    loss = REPORTED_LOSSES[task.kind][0]
+    validation = {k: f.facts["losses"]["after"]["validation"][loss] for k, f in fits.items()}
+    assert fits[6].facts["candidates"] == 6
+    assert validation[6] <= validation[1]
+    for network in fits.values():
+        assert network.architecture.n_live_edges <= 0.2 * network.facts["n_possible_edges"]
+
+
+def test_no_step_leaves_the_predicted_weights_untouched(task, meta_model):
+    proposal = meta_model.predict(task).proposal(density=0.3)
+
+    network = fit(task, meta_model, density=0.3, steps=0).network
+
+    assert network.architecture == proposal.architecture
+    assert torch.equal(network.edge, proposal.start.edge)
+    assert torch.equal(network.bias, proposal.start.bias)
+    losses = network.facts["losses"]
+    assert losses["before"] == losses["after"]
+
+
+def test_steps_change_the_weights_and_lower_the_training_loss(task, meta_model):
+    loss = {"classification": "log_loss", "regression": "mse"}[task.kind]
+
+    network = fit(task, meta_model, density=0.5, steps=60).network
+
+    losses = network.facts["losses"]
+    assert losses["after"]["train"][loss] < losses["before"]["train"][loss]
+
+
+def test_more_rows_are_trained_on_if_asked(task, meta_model):
+    narrow, wide = (
+        fit(task, meta_model, density=0.5, train_on=part).network for part in ("train", "fit")
+    )
+
+    assert narrow.architecture == wide.architecture
+    assert not torch.equal(narrow.edge, wide.edge)
+
+
+def test_hidden_width_is_obeyed(task, meta_model):
+    network = fit(task, meta_model, density=0.5, n_hidden=9).network
+
+    assert network.architecture.widths == (6, 9, task.n_outputs)
+
+
+@pytest.mark.parametrize("config", [{"density": 0.3}, {"penalty": 0.002, "candidates": 3}, {}])
+def test_same_seed_gives_the_same_network_and_the_global_generator_is_left_alone(
+    task, meta_model, config
+):
+    before = torch.get_rng_state()
+
+    first, second = (fit(task, meta_model, seed=4, **config).network for _ in range(2))
+
+    assert same_network(first, second)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("config", [{"density": 0.3}, {"candidates": 3, "density": 0.3}, {}])
+def test_test_rows_change_nothing(task, meta_model, config):
+    X, y = task.X.clone(), task.y.clone()
+    X[task.split.test] = torch.nan
+    y[task.split.test] = 0
+
+    first = fit(task, meta_model, **config).network
+    second = fit(rebuilt(task, X=X, y=y), meta_model, **config).network
+
+    assert same_network(first, second)
+    losses, spoiled = first.facts["losses"], second.facts["losses"]
+    assert losses["after"]["validation"] == spoiled["after"]["validation"]
+    assert all(math.isinf(value) for value in spoiled["after"]["test"].values())
+
+
+def test_validation_rows_are_not_trained_on(meta_model, task):
+    X = task.X.clone()
+    X[task.split.validation] = 100.0
+
+    first = fit(task, meta_model, density=0.3).network
+    second = fit(rebuilt(task, X=X), meta_model, density=0.3).network
+
+    assert same_network(first, second)
+
+
+def test_losses_are_those_of_the_network(task, meta_model):
+    network = fit(task, meta_model, density=0.4).network
+
+    for part, losses in network.facts["losses"]["after"].items():
+        X, y = task.rows(part)
+        scores = network(X).detach().T[None]
+        for name in REPORTED_LOSSES[task.kind]:
+            expected = float(Objective(loss=name).losses(scores, y)[0])
+            assert losses[name] == pytest.approx(expected, abs=1e-5)
+
+
+def test_constant_is_the_best_one_of_the_training_rows():
+    task, regression = task_of("classification"), task_of("regression")
+    model = silent_model()
+
+    classes = fit(task, model, density=0.3).network.facts["losses"]["constant"]
+    quantity = fit(regression, model, density=0.3).network.facts["losses"]["constant"]
+
+    share = torch.bincount(task.rows("train")[1]).double() / len(task.split.train)
+    y = task.rows("test")[1]
+    assert classes["test"]["error"] == pytest.approx(float((y != share.argmax()).double().mean()))
+    assert classes["test"]["log_loss"] == pytest.approx(float(-share[y].log().mean()), rel=1e-5)
+    y = regression.rows("test")[1].double()
+    mean = regression.rows("train")[1].double().mean()
+    assert quantity["test"]["mse"] == pytest.approx(float((y - mean).square().mean()), rel=1e-5)
+    assert quantity["train"]["unexplained"] == pytest.approx(1, rel=1e-5)
+
+
+def test_facts_and_evidence_are_complete(task, meta_model):
+    config = {"density": 0.3, "steps": 7, "candidates": 2, "seed": 5}
+    fitted = fit(task, meta_model, **config)
+    network, facts = fitted.network, fitted.network.facts
+
+    assert facts["task"]["kind"] == task.kind
+    assert facts["task"]["parts"] == {"train": 48, "validation": 22, "test": 20}
+    assert facts["task"]["n_features"] == 6
+    assert facts["n_live_edges"] == network.architecture.n_live_edges
+    assert facts["density"] == facts["n_live_edges"] / facts["n_possible_edges"]
+    assert [facts[name] for name in ("steps", "candidates", "seed")] == [7, 2, 5]
+    assert facts["penalty"] == facts["price"] / facts["n_possible_edges"]
+    assert set(facts["losses"]) == {"before", "after", "constant"}
+    assert facts["activation_names"] == list(meta_model.config.activations)
+    first, second = fitted.prediction.probabilities
+    assert torch.equal(network.evidence["probability_1"], first)
+    assert torch.equal(network.evidence["probability_2"], second)
+    assert network.evidence["activation_probability"].shape == (6, 6)
+
+
+def test_network_with_its_facts_comes_back_from_disk(task, meta_model, tmp_path):
+    network = fit(task, meta_model, density=0.3).network
+    network.save(tmp_path / "net")
+
+    loaded = SparseNetwork.load(tmp_path / "net")
+
+    assert same_network(loaded, network)
+    assert loaded.facts == network.facts
+    assert torch.equal(loaded.evidence["probability_1"], network.evidence["probability_1"])
+
+
+def test_an_empty_network_says_so(task):
+    network = fit(task, silent_model(), penalty=0.01).network
+
+    assert network.architecture.n_edges == 0
+    assert any("empty" in notice for notice in network.facts["notices"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_not_better_than_a_constant_says_so(kind):
+    task = task_of(kind)
+    if kind == "classification":  # a model that says nothing names the first class
+        task = rebuilt(task, y=(torch.arange(task.n_rows) % 3 == 2).long())
+
+    network = fit(task, silent_model(), density=0.5, steps=0).network
+
+    (notice,) = [n for n in network.facts["notices"] if "not better than a constant" in n]
+    assert "validation" in notice
+
+
+def test_a_useful_network_has_nothing_to_say(meta_model):
+    X = torch.randn(200, 3, generator=seeded())
+    y = (X[:, 0] + X[:, 1] > 0).long()
+    task = Task.from_arrays(X.numpy(), y.numpy(), generator=seeded())
+
+    network = fit(task, meta_model, density=0.8, steps=100).network
+
+    assert network.facts["notices"] == []
+    assert network.facts["losses"]["after"]["validation"]["error"] < 0.15
+
+
+def test_no_test_rows_no_test_losses(meta_model):
+    facts = fit(toy_task(), meta_model, density=0.3).network.facts
+
+    assert set(facts["losses"]["after"]) == {"train", "validation"}
+
+
+@pytest.mark.parametrize("config", [{}, {"density": 0.3, "candidates": 2}])
+def test_choices_need_validation_rows(meta_model, config):
+    task = toy_task()
+    rows = task.split.fit
+    without = task.take(train=rows, validation=rows[:0])
+
+    with pytest.raises(InputError, match="must have validation rows"):
+        fit(without, meta_model, **config)
+
+
+def test_without_choices_no_validation_rows_are_needed(meta_model):
+    task = toy_task()
+    rows = task.split.fit
+
+    facts = fit(task.take(train=rows, validation=rows[:0]), meta_model, density=0.3).network.facts
+
+    assert set(facts["losses"]["after"]) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"density": 0.2, "penalty": 0.1}, "not both"),
+        ({"density": 0.0}, "density must be in"),
+        ({"density": 1.1}, "density must be in"),
+        ({"penalty": 0.0}, "penalty must be a positive"),
+        ({"penalty": -1.0}, "penalty must be a positive"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"candidates": 0}, "candidates must be at least 1"),
+    ],
+)
+def test_bad_configs_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        FitConfig(**settings)
