@@ -7,30 +7,23 @@ Notation: m rows, n features, c classes or outputs.
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from pandas.api import types
 from torch import Tensor
 
 from graphpred.encoding import TableEncoder
 from graphpred.errors import DataError, InputError
 from graphpred.objective import Kind
 from graphpred.split import VALIDATION_SHARE, Split, split_rows, stratified_draw, test_rows
-from graphpred.tables import Source, Table, read_table, require_text, tidy_column, word
+from graphpred.tables import Source, Table, read_table
+from graphpred.targets import array_labels, guess_kind, rare_classes, target_labels
 
 Part = Literal["train", "validation", "test", "fit"]
 
 MIN_ROWS = 8
-
-MAX_INTEGER_CLASSES = 10
-"""A target of whole numbers with more distinct values is a quantity, unless they are labels."""
-
-MAX_INTEGER_LABELS = 20
-"""Whole numbers without a gap from 0 or 1 are labels up to this many."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,7 +116,7 @@ class Task:
         if table.target is None:
             raise DataError(f"a data set must have a target; {table.source} has none.")
         kind = kind or guess_kind(table.target)
-        labels, class_names = _labels(table.target, kind=kind)
+        labels, class_names = target_labels(table.target, kind=kind)
         if len(labels) < MIN_ROWS:
             raise DataError(f"a data set must have at least {MIN_ROWS} rows; got {len(labels)}.")
         split = split_rows(
@@ -148,7 +141,7 @@ class Task:
             target_mean=target_mean,
             target_scale=target_scale,
             origin=torch.arange(len(y)),
-            notices=(*encoder.notices, *_rare(labels, class_names)),
+            notices=(*encoder.notices, *rare_classes(labels, class_names)),
         )
 
     @classmethod
@@ -193,7 +186,7 @@ class Task:
                 "X must be finite numbers, rows by features; "
                 f"got shape {tuple(features.shape)}{' with NaN or inf' * (features.numel() > 0)}."
             )
-        labels, outputs = _array_labels(np.asarray(y), kind=kind, class_names=class_names)
+        labels, outputs = array_labels(np.asarray(y), kind=kind, class_names=class_names)
         if len(labels) != len(features):
             raise DataError(f"y must have the {len(features)} rows of X; got {len(labels)}.")
         if split is None:
@@ -315,104 +308,6 @@ class Task:
                 split=Split(*parts),
             )
         )
-
-
-def guess_kind(target: pd.Series) -> Kind:
-    """Whether a target column is classes or a quantity.
-
-    Text and booleans are classes, fractions a quantity. Whole numbers are classes if there are at
-    most 10 of them, or at most 20 without a gap from 0 or 1; and three rows for each on average.
-
-    >>> guess_kind(pd.Series([0, 1, 1, 0])), guess_kind(pd.Series([0.5, 1.0, 1.5]))
-    ('classification', 'regression')
-    """
-    column = tidy_column(target)
-    if not types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype):
-        return "classification"
-    values = np.unique(column.dropna())
-    if len(values) <= 2 and bool((values == np.round(values)).all()):
-        return "classification"
-    if not np.isfinite(values).all() or bool((values != np.round(values)).any()):
-        return "regression"
-    gapless = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    few = len(values) <= (MAX_INTEGER_LABELS if gapless else MAX_INTEGER_CLASSES)
-    return "classification" if few and 3 * len(values) <= len(column) else "regression"
-
-
-def _labels(target: pd.Series, *, kind: Kind) -> tuple[Tensor, tuple[str, ...]]:
-    """Class indices, int64 ``(m,)``, or outputs, float64 ``(m, 1)``, and the names of c."""
-    name = repr(target.name)
-    missing = int(target.isna().sum())
-    if missing:
-        raise DataError(f"target {name} must have a value in every row; {missing} are missing.")
-    if kind == "regression":
-        return _outputs(target), (str(target.name),)
-    if kind != "classification":
-        raise InputError(f"kind must be classification or regression; got {kind!r}.")
-    codes, values = pd.factorize(target, sort=True)
-    if types.is_object_dtype(target.dtype) and len(values) > MAX_INTEGER_LABELS:
-        require_text(target)
-    words = tuple(word(value) for value in values)
-    if len(words) < 2:
-        raise DataError(f"target {name} must have two classes or more; all rows are {words[0]!r}.")
-    if len(words) > max(2, len(codes) // 2):
-        raise DataError(
-            f"target {name} must have at least two rows per class; "
-            f"got {len(words)} classes in {len(codes)} rows."
-        )
-    return torch.from_numpy(codes.astype(np.int64)), words
-
-
-def _rare(labels: Tensor, class_names: tuple[str, ...]) -> list[str]:
-    """A notice for every class that has too few rows for all three parts."""
-    if labels.is_floating_point():
-        return []
-    counts = torch.bincount(labels).tolist()
-    return [
-        f"class {name!r} has only {count} row{'s' * (count > 1)}: some part of the split lacks it."
-        for name, count in zip(class_names, counts, strict=True)
-        if count < 3
-    ]
-
-
-def _outputs(target: pd.Series) -> Tensor:
-    """Finite numbers that vary, float64 ``(m, 1)``."""
-    name = repr(target.name)
-    if not types.is_numeric_dtype(target.dtype):
-        require_text(target)
-        raise DataError(
-            f"the target of a regression must be numbers; {name} has {target.iloc[0]!r}."
-        )
-    values = target.to_numpy(dtype=np.float64)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise DataError(
-            f"target {name} must be finite; row {infinite[0] + 1} has {values[infinite[0]]}."
-        )
-    if values.min() == values.max():
-        raise DataError(
-            f"the target of a regression must vary; {name} is {values[0]:g} in all rows."
-        )
-    return torch.from_numpy(values[:, None].copy())
-
-
-def _array_labels(
-    y: np.ndarray[Any, Any], *, kind: Kind | None, class_names: tuple[str, ...] | None
-) -> tuple[Tensor, tuple[str, ...]]:
-    """Like ``_labels`` for arrays, which may hold several outputs, or classes without rows."""
-    if y.ndim == 2 and y.shape[1] > 1:
-        outputs = [_outputs(pd.Series(column, name=f"y{j}")) for j, column in enumerate(y.T)]
-        return torch.cat(outputs, dim=1), class_names or tuple(f"y{j}" for j in range(y.shape[1]))
-    column = tidy_column(pd.Series(y.reshape(-1), name="y"))
-    if kind == "regression" or (kind is None and class_names is None):
-        kind = kind or guess_kind(column)
-    if kind == "regression" or class_names is None:
-        labels, names = _labels(column, kind=kind or "classification")
-        return labels, class_names or names
-    codes = column.to_numpy()
-    if not np.isin(codes, np.arange(len(class_names))).all():
-        raise DataError(f"y must index the {len(class_names)} class names; got {codes.max()}.")
-    return torch.from_numpy(codes.astype(np.int64)), class_names
 
 
 def _array_digest(X: Tensor, labels: Tensor) -> str:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from graphpred.errors import DataError, InputError
-from graphpred.tables import read_table, tidy_column
+from graphpred.tables import read_table
+from graphpred.tidying import tidy_column
 
 TEXT = "size,colour,target\n1,red,a\n2.5,blue,b\n,red,a\n"
 

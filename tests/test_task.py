@@ -7,7 +7,8 @@ from graphpred.encoding import TableEncoder
 from graphpred.errors import DataError, InputError
 from graphpred.split import Split, split_rows, stratified_draw, test_rows
 from graphpred.tables import read_table
-from graphpred.task import Task, guess_kind
+from graphpred.targets import guess_kind
+from graphpred.task import Task
 
 SETS = {
     "breast_cancer": ("classification", 2),

@@ -20,6 +20,7 @@ from graphpred.report import network_report, network_summary
 from graphpred.task import Task
 
 DATA = "breast_cancer"
+SEARCHES = 24
 DENSITY = 0.1
 STEPS = 100
 TRAIN_MINUTES = 0.5
@@ -37,7 +38,7 @@ def demo(
         folder = out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         pairs, model_file = folder / "pairs", folder / "model.safetensors"
-        _say(1, f"Search sparse networks on 24 subsamples of {DATA} (random live search).")
+        _say(1, f"Search sparse networks on {SEARCHES} subsamples of {DATA} (random live search).")
         _generate(pairs, seed=seed)
         _say(2, f"Train the meta-model on these pairs for {60 * TRAIN_MINUTES:.0f} seconds.")
         _train(pairs, out=model_file, seed=seed)
@@ -69,7 +70,7 @@ def _say(number: int, text: str) -> None:
 
 
 def _generate(pairs: Path, *, seed: int) -> None:
-    config = GenerateConfig(n_searches=24, evaluations=100, searcher="random_live", seed=seed)
+    config = GenerateConfig(n_searches=SEARCHES, evaluations=100, searcher="random_live", seed=seed)
     with progress("Searching") as show:
         for state in generate_pairs([DATA], out=pairs, config=config, jobs=os.cpu_count() or 1):
             show(state.n_done, state.n_searches, f"{state.n_pairs} pairs")
