@@ -383,7 +383,9 @@ class Architecture:
         kind[self.layer == 0] = INPUT
         kind[self.layer == self.n_layers] = OUTPUT
         one_hot = torch.nn.functional.one_hot(self.activation, len(ACTIVATIONS)).float()
-        return Data(x=one_hot, edge_index=self.edges, node_type=kind, layer=self.layer)
+        return Data(
+            x=one_hot, edge_index=self.edges.clone(), node_type=kind, layer=self.layer.clone()
+        )
 
     @classmethod
     def from_pyg(cls, data: Any) -> Architecture:

@@ -4,8 +4,9 @@ Every column gives some parts (see ``graphpred.columns``); a part that varies ov
 is a feature, standardised by its mean and deviation there.
 """
 
+import sys
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from graphpred.errors import DataError
 from graphpred.tidying import is_nominal, require_text, tidy_column
 
 MAX_DEVIATIONS = 30.0
-"""Standardised values are cut at this distance from the mean, so that float32 holds them."""
+"""Parts are cut at this distance from the mean they are fitted with, so that float32 holds them."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Feature:
         part: Which of the parts of that column it is.
         mean: Subtracted from the part.
         scale: Divides the difference; 0 for a feature that is always 0.
+        low: Parts under it count as it, whatever mean and scale become; see ``rescaled``.
+        high: Likewise for parts over it.
     """
 
     name: str
@@ -47,6 +50,27 @@ class Feature:
     part: int
     mean: float
     scale: float
+    low: float
+    high: float
+
+    @classmethod
+    def fit(cls, name: str, *, column: int, part: int, mean: float, scale: float) -> "Feature":
+        """The feature that cuts its part at ``MAX_DEVIATIONS`` from the mean."""
+        reach = MAX_DEVIATIONS * scale
+        low, high = max(mean - reach, -sys.float_info.max), min(mean + reach, sys.float_info.max)
+        return cls(name, column, part, mean=mean, scale=scale, low=low, high=high)
+
+    def standardise(self, values: Floats) -> Floats:
+        """The column of the encoded matrix from the part, shape ``(m,)`` each."""
+        if not self.scale > 0:
+            return np.zeros_like(values)
+        half = 0.5 if self.scale > 1 else 1.0  # exact; the difference of huge numbers overflows
+        cut = np.clip(values, self.low, self.high)
+        return (cut * half - self.mean * half) / (self.scale * half)
+
+    def rescaled(self, *, mean: float, scale: float) -> "Feature":
+        """The feature whose value x becomes ``(x - mean) / scale``; it cuts where it did."""
+        return replace(self, mean=self.mean + self.scale * mean, scale=self.scale * scale)
 
 
 @dataclass(frozen=True)
@@ -120,7 +144,7 @@ class TableEncoder:
     def of_numbers(
         cls, names: Sequence[str], *, mean: Sequence[float], scale: Sequence[float]
     ) -> "TableEncoder":
-        """The encoder of columns of numbers that scales them and keeps every one.
+        """The encoder of columns of numbers that scales them, cuts them and keeps every one.
 
         Args:
             names: Of the n columns.
@@ -132,7 +156,7 @@ class TableEncoder:
             for name, fill in zip(names, mean, strict=True)
         )
         features = tuple(
-            Feature(name=name, column=j, part=0, mean=shift, scale=factor)
+            Feature.fit(name, column=j, part=0, mean=shift, scale=factor)
             for j, (name, shift, factor) in enumerate(zip(names, mean, scale, strict=True))
         )
         return cls(columns, features, ())
@@ -170,8 +194,8 @@ class TableEncoder:
             raw = tidy_column(frame[column.name], nominal=nominal)
             for part, values in enumerate(column.parts(raw)):
                 j, feature = place.get((index, part), (0, None))
-                if feature is not None and feature.scale > 0:
-                    encoded[:, j] = _standardise(values, mean=feature.mean, scale=feature.scale)
+                if feature is not None:
+                    encoded[:, j] = feature.standardise(values)
         return encoded
 
     def rescaled(self, *, mean: Sequence[float], scale: Sequence[float]) -> "TableEncoder":
@@ -181,17 +205,11 @@ class TableEncoder:
             mean: One number per feature, shape ``(n,)``.
             scale: One number per feature, shape ``(n,)``.
         """
-        features = [
-            Feature(
-                name=feature.name,
-                column=feature.column,
-                part=feature.part,
-                mean=feature.mean + feature.scale * float(shift),
-                scale=feature.scale * float(factor),
-            )
+        features = tuple(
+            feature.rescaled(mean=float(shift), scale=float(factor))
             for feature, shift, factor in zip(self.features, mean, scale, strict=True)
-        ]
-        return TableEncoder(self.columns, tuple(features), self.notices)
+        )
+        return replace(self, features=features)
 
     def to_json(self) -> dict[str, Any]:
         """The whole state as plain JSON types; floats stay exact."""
@@ -234,11 +252,8 @@ def _varying(column: Column, training: pd.Series, *, index: int) -> list[Feature
         unit = values / size  # no overflow in the squares
         scale = float(unit.std()) * size
         if values.min() < values.max() and 0 < scale < np.inf:
-            features.append(
-                Feature(
-                    name=name, column=index, part=part, mean=float(unit.mean()) * size, scale=scale
-                )
-            )
+            mean = float(unit.mean()) * size
+            features.append(Feature.fit(name, column=index, part=part, mean=mean, scale=scale))
     return features
 
 
@@ -249,10 +264,5 @@ def _unique_names(features: list[Feature]) -> tuple[Feature, ...]:
         name = feature.name
         while name in unique:
             name += "'"
-        unique[name] = Feature(**{**asdict(feature), "name": name})
+        unique[name] = replace(feature, name=name)
     return tuple(unique.values())
-
-
-def _standardise(values: Floats, *, mean: float, scale: float) -> Floats:
-    with np.errstate(over="ignore"):
-        return np.clip((values - mean) / scale, -MAX_DEVIATIONS, MAX_DEVIATIONS)

@@ -1,5 +1,6 @@
 """scikit-learn estimators: predict a sparse network for the data, train it, use it."""
 
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,34 +18,18 @@ from graphpred.fitting import FitConfig, fit_predicted
 from graphpred.meta.model import MetaModel
 from graphpred.network import SparseNetwork
 from graphpred.objective import Kind
+from graphpred.tables import array_frame
 from graphpred.task import Task
 
 SELECTION_SHARE = 0.2
 """Share of the rows that candidates or numbers of edges are chosen on."""
+_INTEGERS = ("n_hidden", "steps", "candidates")
+_NUMBERS = ("density", "penalty", *_INTEGERS)
+_MAY_BE_NONE = ("density", "penalty", "n_hidden")
 
 
 class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
-    """What both estimators share. All rows given to ``fit`` are for training and validation.
-
-    Args:
-        density: At most floor(density · N) live edges.
-        penalty: C, the price of an edge in units of the loss, instead of a density. With neither,
-            the number of edges is chosen on an internal validation split along ten prices.
-        n_hidden: Hidden neurons; as many as features by default.
-        steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
-        candidates: Structures drawn; the best on an internal validation split is kept.
-        meta_model: A ``MetaModel``, the path of one, or None for the packaged one.
-        random_state: Seed of latents, the internal split and batches.
-
-    Attributes:
-        architecture_: The ``Architecture``, with ``masks`` and ``activations``.
-        network_: The trained ``SparseNetwork``, a torch module.
-        edge_probabilities_: Of every possible edge, one array a layer: ``(n, h)``, ``(h, c)``.
-        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``.
-        n_edges_: Live edges.
-        n_features_in_: Columns of X.
-        feature_names_in_: Their names, if X is a frame.
-    """
+    """What both estimators share; their own docstrings say what parameters mean."""
 
     _kind: Kind
     architecture_: Architecture
@@ -53,6 +38,7 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
     activation_probabilities_: NDArray[np.float32]
     n_edges_: int
     n_features_in_: int
+    feature_names_in_: NDArray[Any]
 
     def __init__(
         self,
@@ -83,17 +69,12 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
         Raises:
             GraphPredError: If the data or a parameter cannot be used.
         """
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        config = FitConfig(
-            density=self.density,
-            penalty=self.penalty,
-            n_hidden=self.n_hidden,
-            steps=self.steps,
-            candidates=self.candidates,
-            train_on="fit",
-            seed=seed,
-        )
-        rows, target = _columns(X), np.asarray(y)
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        seed = _seed(self.random_state)
+        numbers = {name: _number(name, getattr(self, name)) for name in _NUMBERS}
+        config = FitConfig(**numbers, train_on="fit", seed=seed)
+        rows, target = _frame(X), _array(y, name="y")
         if target.ndim != 1:
             raise InputError(f"y must have shape (m,); got {target.shape}.")
         task = Task.from_source(
@@ -103,9 +84,11 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
             hold_out_test=False,
             validation_share=SELECTION_SHARE if config.needs_validation else 0.0,
         )
+        self._remember(target, task)
         fitted = fit_predicted(task, self._model(), config=config)
         self.n_features_in_ = rows.shape[1]
-        if isinstance(X, pd.DataFrame):
+        self._column_names, self._has_names = list(rows.columns), isinstance(X, pd.DataFrame)
+        if isinstance(X, pd.DataFrame) and all(isinstance(name, str) for name in X.columns):
             self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         self.network_ = fitted.network
         self.architecture_ = fitted.network.architecture
@@ -113,29 +96,58 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
         self.edge_probabilities_ = (first.numpy(), second.numpy())
         self.activation_probabilities_ = fitted.prediction.activation_probabilities.numpy()
         self.n_edges_ = self.architecture_.n_live_edges
-        self._remember(target, task)
         return self
 
     def _model(self) -> MetaModel:
         if isinstance(self.meta_model, MetaModel):
             return self.meta_model
+        if self.meta_model is not None and not isinstance(self.meta_model, str | Path):
+            raise InputError(
+                f"meta_model must be a MetaModel or a path; got {type(self.meta_model).__name__}."
+            )
         return MetaModel.load(self.meta_model)
 
     def _remember(self, target: NDArray[Any], task: Task) -> None:
         """Keep what predictions need of the target."""
 
-    def _rows(self, X: ArrayLike | pd.DataFrame) -> pd.DataFrame | NDArray[Any]:
-        check_is_fitted(self)
-        rows = _columns(X)
+    def _rows(self, X: ArrayLike | pd.DataFrame) -> pd.DataFrame:
+        """X with the names of the fit; by position, unless both X and the fit have names."""
+        check_is_fitted(self, "network_")
+        rows = _frame(X)
         if rows.shape[1] != self.n_features_in_:
             raise InputError(
                 f"X must have the {self.n_features_in_} columns of the fit; got {rows.shape[1]}."
             )
-        return rows
+        if self._has_names and isinstance(X, pd.DataFrame):
+            return rows
+        return rows.set_axis(self._column_names, axis="columns")
 
 
 class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore[misc]
-    """Predict a sparse network for classes, train it, use it; see its parameters below."""
+    """Predict a sparse network for classes, train it, use it.
+
+    All rows given to ``fit`` are for training and validation.
+
+    Args:
+        density: At most floor(density · N) live edges.
+        penalty: C, the price of an edge in units of the loss, instead of a density. With neither,
+            the number of edges is chosen on an internal validation split along ten prices.
+        n_hidden: Hidden neurons; as many as features by default.
+        steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
+        candidates: Structures drawn; the best on an internal validation split is kept.
+        meta_model: A ``MetaModel``, the path of one, or None for the packaged one.
+        random_state: Seed of latents, the internal split and batches.
+
+    Attributes:
+        classes_: The classes, sorted, shape ``(c,)``.
+        architecture_: The ``Architecture``, with ``masks`` and ``activations``.
+        network_: The trained ``SparseNetwork``, a torch module.
+        edge_probabilities_: Of every possible edge, one array a layer: ``(n, h)``, ``(h, c)``.
+        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``.
+        n_edges_: Live edges.
+        n_features_in_: Columns of X.
+        feature_names_in_: Their names, if X is a frame whose names are all text.
+    """
 
     _kind = "classification"
 
@@ -152,12 +164,37 @@ class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore
 
     def _remember(self, target: NDArray[Any], task: Task) -> None:
         """``classes_``, and where the network has them: it sorts "9" before "10"."""
-        self.classes_, first = np.unique(target, return_index=True)
+        try:
+            self.classes_, first = np.unique(target, return_index=True)
+        except TypeError as error:
+            raise InputError("y must hold classes of one type; it has text and others.") from error
         self._columns = task.y[torch.from_numpy(first)].numpy()
 
 
 class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[misc]
-    """Predict a sparse network for one quantity, train it, use it; see its parameters below."""
+    """Predict a sparse network for one quantity, train it, use it.
+
+    All rows given to ``fit`` are for training and validation.
+
+    Args:
+        density: At most floor(density · N) live edges.
+        penalty: C, the price of an edge in units of the loss, instead of a density. With neither,
+            the number of edges is chosen on an internal validation split along ten prices.
+        n_hidden: Hidden neurons; as many as features by default.
+        steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
+        candidates: Structures drawn; the best on an internal validation split is kept.
+        meta_model: A ``MetaModel``, the path of one, or None for the packaged one.
+        random_state: Seed of latents, the internal split and batches.
+
+    Attributes:
+        architecture_: The ``Architecture``, with ``masks`` and ``activations``.
+        network_: The trained ``SparseNetwork``, a torch module.
+        edge_probabilities_: Of every possible edge, one array a layer: ``(n, h)``, ``(h, c)``.
+        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``.
+        n_edges_: Live edges.
+        n_features_in_: Columns of X.
+        feature_names_in_: Their names, if X is a frame whose names are all text.
+    """
 
     _kind = "regression"
 
@@ -167,15 +204,38 @@ class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[m
         return self.network_.predict(rows)[:, 0]
 
 
-def _columns(X: ArrayLike | pd.DataFrame) -> pd.DataFrame | NDArray[Any]:
-    """A frame as it is, anything else as an array of two axes."""
+def _number(name: str, value: Any) -> Any:
+    """A parameter as a plain number or None; ``FitConfig`` says which numbers it may be."""
+    if value is None and name in _MAY_BE_NONE:
+        return None
+    if type(value) is not bool and isinstance(value, Integral):
+        return int(value)
+    if type(value) is not bool and isinstance(value, Real) and name not in _INTEGERS:
+        return float(value)
+    what = "an integer" if name in _INTEGERS else "a number"
+    or_none = " or None" if name in _MAY_BE_NONE else ""
+    raise InputError(f"{name} must be {what}{or_none}; got {value!r}.")
+
+
+def _seed(random_state: int | np.random.RandomState | None) -> int:
+    """A seed from what scikit-learn takes as ``random_state``."""
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise InputError(
+            f"random_state must be an integer from 0 to 2**32 - 1; got {random_state!r}."
+        ) from error
+
+
+def _frame(X: ArrayLike | pd.DataFrame) -> pd.DataFrame:
+    """A frame with its names as text, or an array's columns named by position."""
     if isinstance(X, pd.DataFrame):
-        return X
-    array = np.asarray(X)
-    if array.ndim != 2:
-        raise InputError(f"X must have two axes, rows and columns; got shape {array.shape}.")
-    return array
+        return X.set_axis([str(name) for name in X.columns], axis="columns")
+    return array_frame(_array(X, name="X"))
 
 
-for _estimator in (GraphPredClassifier, GraphPredRegressor):
-    _estimator.__doc__ = f"{_estimator.__doc__}\n\n{_GraphPredEstimator.__doc__}"
+def _array(values: ArrayLike, *, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"the rows of {name} must be equally long; they are not.") from error

@@ -1,5 +1,6 @@
 """Writing files that are whole or absent, whatever happens meanwhile."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
@@ -46,13 +47,30 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _umask() -> int:
+    """What the user takes away from new files; ``mkstemp`` passes over it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
 def _flush(path: Path) -> None:
     """Ask the operating system to put a file or folder on the disk now."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no such thing
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder, with those above it; a ``StoreError`` if it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path} must be a folder: {error.strerror}.") from error
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], *, metadata: dict[str, str]) -> None:
@@ -83,6 +101,8 @@ def load_tensors(path: str | Path, *, what: str) -> tuple[dict[str, Tensor], dic
     Raises:
         StoreError: If the file is missing or is no safetensors file.
     """
+    if Path(path).is_dir():
+        raise StoreError(f"{path} must be {what}; it is a folder.")
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -91,3 +111,21 @@ def load_tensors(path: str | Path, *, what: str) -> tuple[dict[str, Tensor], dic
         raise StoreError(f"{path} must be {what}; there is no such file.") from error
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} must be {what}; it cannot be read: {error}.") from error
+
+
+def read_metadata(metadata: dict[str, Any], key: str, *, path: str | Path) -> dict[str, Any]:
+    """JSON that graphpred put into a file's metadata.
+
+    Raises:
+        StoreError: If the key is absent (the file is of another kind) or the JSON is damaged.
+    """
+    kind = key.removeprefix("graphpred_")
+    if key not in metadata:
+        raise StoreError(f"{path} must be a {kind} that graphpred wrote; it is not.")
+    try:
+        described = json.loads(metadata[key])
+    except ValueError as error:
+        raise StoreError(f"{path} must be a whole {kind} file; its JSON is damaged.") from error
+    if not isinstance(described, dict):
+        raise StoreError(f"{path} must be a whole {kind} file; its JSON is damaged.")
+    return described

@@ -111,20 +111,22 @@ def fit_predicted(task: Task, model: MetaModel, *, config: FitConfig | None = No
     chosen = _best(proposals, task=task, config=config) if len(options) > 1 else 0
     prediction, proposal = options[chosen]
     population = _population([proposal])
-    before = _losses(population, task)
+    parts = _parts(task, config=config)
+    before = _losses(population, parts)
     population.fit(
         *task.rows(config.train_on),
         steps=config.steps,
         learning_rate=TUNING_RATE,
         batch_seed=config.seed,
     )
-    losses = {"before": before, "after": _losses(population, task), "constant": _constant(task)}
+    after = _losses(population, parts)
+    losses = {"before": before, "after": after, "constant": _constant(task, parts)}
     facts = _facts(task, prediction, proposal=proposal, config=config, model=model)
     network = SparseNetwork(
         proposal.architecture,
         population.weights[0],
         signature=Signature.of(task),
-        facts=facts | {"losses": losses, "notices": _notices(losses, proposal)},
+        facts=facts | {"losses": losses},
         evidence=_evidence(prediction),
     )
     return Fit(network=network, prediction=prediction)
@@ -168,33 +170,39 @@ def _population(proposals: Sequence[Proposal]) -> Population:
     return Population([proposal.architecture for proposal in proposals], start=starts)
 
 
-def _parts(task: Task) -> dict[str, tuple[Tensor, Tensor]]:
-    """X and y of every part that has rows."""
-    parts: tuple[Part, ...] = ("train", "validation", "test")
-    return {part: task.rows(part) for part in parts if len(getattr(task.split, part))}
+_Parts = dict[str, tuple[Tensor, Tensor]]
 
 
-def _losses(population: Population, task: Task) -> dict[str, dict[str, float]]:
+def _parts(task: Task, *, config: FitConfig) -> _Parts:
+    """X and y of every part that has rows; validation rows that are trained on are training."""
+    parts: _Parts = {"train": task.rows(config.train_on)}
+    if config.train_on == "train" and len(task.split.validation):
+        parts["validation"] = task.rows("validation")
+    if len(task.split.test):
+        parts["test"] = task.rows("test")
+    return parts
+
+
+def _losses(population: Population, parts: _Parts) -> dict[str, dict[str, float]]:
     """Reported losses of the first network on every part."""
+    _, y = parts["train"]
+    names = REPORTED_LOSSES["regression" if y.is_floating_point() else "classification"]
     return {
-        part: {
-            loss: float(population.losses(X, y, loss=loss)[0])
-            for loss in REPORTED_LOSSES[task.kind]
-        }
-        for part, (X, y) in _parts(task).items()
+        part: {loss: float(population.losses(X, y, loss=loss)[0]) for loss in names}
+        for part, (X, y) in parts.items()
     }
 
 
-def _constant(task: Task) -> dict[str, dict[str, float]]:
+def _constant(task: Task, parts: _Parts) -> dict[str, dict[str, float]]:
     """Reported losses of the best constant: class frequencies, or the mean, of training rows."""
-    _, y = task.rows("train")
+    _, y = parts["train"]
     if task.is_classification:
         counts = torch.bincount(y, minlength=task.n_outputs).double()
         score = ((counts + 1e-9) / counts.sum()).log()  # (c,)
     else:
         score = y.double().mean(dim=0)
     losses = {}
-    for part, (X, target) in _parts(task).items():
+    for part, (X, target) in parts.items():
         scores = score[None, :, None].expand(1, -1, len(X))
         losses[part] = {
             loss: float(Objective(loss=loss).losses(scores, target)[0])
@@ -220,7 +228,7 @@ def _facts(
             "n_rows": task.n_rows,
             "n_features": task.n_features,
             "n_outputs": task.n_outputs,
-            "parts": {part: len(X) for part, (X, _) in _parts(task).items()},
+            "parts": {part: len(X) for part, (X, _) in _parts(task, config=config).items()},
             "notices": list(task.notices),
         },
         "price": prediction.price,
@@ -244,19 +252,3 @@ def _evidence(prediction: Prediction) -> dict[str, Tensor]:
         "probability_2": second,
         "activation_probability": prediction.activation_probabilities,
     }
-
-
-def _notices(losses: dict[str, dict[str, dict[str, float]]], proposal: Proposal) -> list[str]:
-    """What a user must know before using the network."""
-    notices = []
-    if proposal.architecture.n_live_edges == 0:
-        notices.append("the predicted network is empty: it says the same for every row.")
-    part = "validation" if "validation" in losses["after"] else "train"
-    name, reached = next(iter(losses["after"][part].items()))
-    constant = losses["constant"][part][name]
-    if reached >= constant:
-        notices.append(
-            f"the network is not better than a constant on the {part} part: "
-            f"{name} {reached:.3f} against {constant:.3f}."
-        )
-    return notices

@@ -41,7 +41,7 @@ def closeness(
     (3.0, 0.0)
     """
     _check_widths(z_opt, z)
-    if alpha < 0 or beta < 0:
+    if not (alpha >= 0 and beta >= 0):
         raise InputError(f"alpha and beta must be at least 0; got {alpha} and {beta}.")
     if align:
         z = z.permuted(matching_order(z_opt, z, alpha=alpha, beta=beta))

@@ -6,7 +6,6 @@ their accuracy becomes an error, so that 𝔏 is minimised throughout).
 Losses are computed for B networks at once; scores are what a network puts out before softmax.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,7 +112,7 @@ class Objective:
     Attributes:
         loss: Name of L, a key of ``LOSSES``.
         penalty: C, the price of one edge in units of L, for g(K) = C·K; or g itself, any
-            increasing function of the number of edges.
+            function of the number of edges that never decreases.
 
     Raises:
         InputError: If the loss is unknown, C is negative or g decreases somewhere.
@@ -156,8 +155,13 @@ class Objective:
         return torch.where(finite, values, torch.full_like(values, math.inf))
 
     def cost(self, n_edges: int) -> float:
-        """g(K)."""
-        return float(self.penalty(n_edges) if callable(self.penalty) else self.penalty * n_edges)
+        """g(K); ∞ if it is too large for a float."""
+        if not callable(self.penalty):
+            return float(self.penalty * n_edges)
+        try:
+            return float(self.penalty(n_edges))
+        except OverflowError:
+            return math.inf
 
     def value(self, scores: Tensor, y: Tensor, *, n_edges: list[int]) -> Tensor:
         """𝔏 of B networks with the given numbers of edges. Float64, shape ``(B,)``."""
@@ -167,10 +171,18 @@ class Objective:
 
 def _check_increasing(g: Callable[[int], float]) -> None:
     points = sorted({*range(65), *(2**power for power in range(6, 25))})
-    for k, following in itertools.pairwise(points):
-        low, high = float(g(k)), float(g(following))
-        if not (math.isfinite(high) and low <= high):
+    before, least = 0, -math.inf
+    for k in points:
+        try:
+            value = float(g(k))
+        except OverflowError:  # it grows beyond what a float holds
+            return
+        except (TypeError, ValueError) as error:
+            raise InputError(f"penalty must give a number for {k} edges: {error}.") from error
+        endless = math.isinf(value) and k <= 64  # larger numbers may be too large for a float
+        if not value >= least or endless:
             raise InputError(
-                f"penalty must not decrease with the number of edges; g({k}) = {low}, "
-                f"g({following}) = {high}."
+                "penalty must not decrease with the number of edges; "
+                f"g({before}) = {least}, g({k}) = {value}."
             )
+        before, least = k, value

@@ -85,7 +85,7 @@ def stratified_draw(
     return torch.cat(drawn).sort().values
 
 
-def test_rows(y: Tensor, *, digest: str) -> Tensor:
+def held_out_rows(y: Tensor, *, digest: str) -> Tensor:
     """The rows to hold out for testing, a quarter of every class: a function of the data alone.
 
     Args:
@@ -98,9 +98,6 @@ def test_rows(y: Tensor, *, digest: str) -> Tensor:
     generator = torch.Generator().manual_seed(int(digest[:15], 16))
     n_rows = round(TEST_SHARE * len(y))
     return stratified_draw(y, n_rows, generator=generator, at_least=1, leave=2)
-
-
-test_rows.__test__ = False  # type: ignore[attr-defined]  # not for pytest to collect
 
 
 def split_rows(

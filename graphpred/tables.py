@@ -6,10 +6,14 @@ of a table depends on its names and values alone, so a CSV file and a Parquet fi
 contents have the same one.
 """
 
+import codecs
 import difflib
+import gzip
 import hashlib
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +41,8 @@ _SKLEARN: dict[str, Callable[..., Any]] = {
     "iris": datasets.load_iris,
 }
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz")
+_CHECKED_BYTES = 65_536
+"""So much of a text file is looked at before it is parsed."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,11 +134,11 @@ def _read(source: Source, *, with_target: bool, nominal: Collection[str]) -> _Ra
     path = Path(source)
     if str(source) in _SKLEARN:
         return _from_sklearn(str(source))
-    if path.suffix == "" and not path.exists():
+    if path.suffix == "" and not os.path.exists(path):  # unlike Path.exists, takes any name
         raise DataError(
             f"source must be a file or one of {', '.join(_SKLEARN)}; got {str(source)!r}."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"source must be a file that exists; there is no file {source}.")
     suffix = next((end for end in _SUFFIXES if path.name.lower().endswith(end)), None)
     if suffix is None:
@@ -198,9 +204,11 @@ def _read_npz(path: Path, *, with_target: bool) -> tuple[np.ndarray, np.ndarray 
             return file["X"], file["y"] if "y" in file.files else None
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {_first_line(error)}.") from error
+    except (TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} must be an .npz file of plain arrays, without Python objects: {error}."
+            f"{path} must be an .npz file of plain arrays, without Python objects; it is not."
         ) from error
 
 
@@ -216,6 +224,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, *, delimiter: str, nominal: Collection[str]) -> pd.DataFrame:
+    _check_text(path)
     ragged: list[Any] = []
 
     def keep_ragged(row: Any) -> str:
@@ -229,6 +238,8 @@ def _read_csv(path: Path, *, delimiter: str, nominal: Collection[str]) -> pd.Dat
     try:
         with pa_csv.open_csv(path, read_options=reading, parse_options=parsing) as head:
             names = head.schema.names
+        if len(names) == 1 and any(other in names[0] for other in ",;|\t"):
+            raise _one_field(path)
         _check_names(names, origin=str(path))
         text = {name: pa.string() for name in names if is_nominal(name) or name in nominal}
         converting = pa_csv.ConvertOptions(
@@ -241,14 +252,30 @@ def _read_csv(path: Path, *, delimiter: str, nominal: Collection[str]) -> pd.Dat
         raise _csv_error(path, error, ragged=ragged) from error
     for field in table.schema:
         if pa.types.is_binary(field.type):
-            raise DataError(f"{path} must be UTF-8; column {field.name!r} is not.")
+            raise DataError(f"{path} must be UTF-8 text; column {field.name!r} is not.")
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     return frame
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a file that does not start as text; pyarrow would quote its bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            text = decoder.decode(file.read(_CHECKED_BYTES))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} must be UTF-8 text; it is not.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {_first_line(error)}.") from error
+    if "\0" in text:
+        raise DataError(f"{path} must be UTF-8 text; it is not.")
 
 
 def _csv_error(path: Path, error: Exception, *, ragged: list[Any]) -> DataError:
     if ragged:
         row = ragged[0]
+        if row.expected_columns == 1:
+            return _one_field(path)
         line = "a line" if row.number is None else f"line {row.number}"
         return DataError(
             f"every line of {path} must have {row.expected_columns} fields; "
@@ -258,8 +285,15 @@ def _csv_error(path: Path, error: Exception, *, ragged: list[Any]) -> DataError:
     if "Empty CSV" in message:
         return DataError(f"a table must have a header and rows; {path} is empty.")
     if isinstance(error, UnicodeDecodeError) or "UTF8" in message.replace("-", "").upper():
-        return DataError(f"{path} must be UTF-8: {message}.")
+        return DataError(f"{path} must be UTF-8 text: {message}.")
     return DataError(f"{path} cannot be read: {message}.")
+
+
+def _one_field(path: Path) -> DataError:
+    return DataError(
+        "fields must be separated by commas, or by tabs in a .tsv; "
+        f"the first line of {path} has 1 field."
+    )
 
 
 def _check_names(names: list[str], *, origin: str) -> None:

@@ -49,7 +49,8 @@ def target_labels(target: pd.Series, *, kind: Kind) -> tuple[Tensor, tuple[str, 
     name = repr(target.name)
     missing = int(target.isna().sum())
     if missing:
-        raise DataError(f"target {name} must have a value in every row; {missing} are missing.")
+        verb = "is" if missing == 1 else "are"
+        raise DataError(f"target {name} must have a value in every row; {missing} {verb} missing.")
     if kind == "regression":
         return _outputs(target), (str(target.name),)
     if kind != "classification":
@@ -105,17 +106,22 @@ def array_labels(
     y: np.ndarray[Any, Any], *, kind: Kind | None, class_names: tuple[str, ...] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Like ``target_labels`` for arrays: several outputs too, or classes without rows."""
+    if kind not in (None, "classification", "regression"):
+        raise InputError(f"kind must be classification or regression; got {kind!r}.")
     if y.ndim == 2 and y.shape[1] > 1:
-        outputs = [_outputs(pd.Series(column, name=f"y{j}")) for j, column in enumerate(y.T)]
-        names = class_names or tuple(f"y{j}" for j in range(y.shape[1]))
-        return torch.cat(outputs, dim=1), names
+        if kind == "classification":
+            raise DataError(f"the classes of every row must be one number; y has shape {y.shape}.")
+        outputs = [tidy_column(pd.Series(values, name=f"y{j}")) for j, values in enumerate(y.T)]
+        columns = [target_labels(output, kind="regression")[0] for output in outputs]
+        return torch.cat(columns, dim=1), class_names or tuple(str(out.name) for out in outputs)
     column = tidy_column(pd.Series(y.reshape(-1), name="y"))
-    if kind == "regression" or (kind is None and class_names is None):
-        kind = kind or guess_kind(column)
-    if kind == "regression" or class_names is None:
-        labels, names = target_labels(column, kind=kind or "classification")
+    if class_names is None or kind == "regression":
+        labels, names = target_labels(column, kind=kind or guess_kind(column))
         return labels, class_names or names
     codes = column.to_numpy()
-    if not np.isin(codes, np.arange(len(class_names))).all():
-        raise DataError(f"y must index the {len(class_names)} class names; got {codes.max()}.")
+    strange = ~np.isin(codes, np.arange(len(class_names)))
+    if strange.any():
+        raise DataError(
+            f"y must index the {len(class_names)} class names; got {codes[strange][0]}."
+        )
     return torch.from_numpy(codes.astype(np.int64)), class_names

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from graphpred.encoding import TableEncoder
 from graphpred.errors import DataError, InputError
 from graphpred.objective import Kind
-from graphpred.split import VALIDATION_SHARE, Split, split_rows, stratified_draw, test_rows
+from graphpred.split import VALIDATION_SHARE, Split, held_out_rows, split_rows, stratified_draw
 from graphpred.tables import Source, Table, read_table
 from graphpred.targets import array_labels, guess_kind, rare_classes, target_labels
 
@@ -99,7 +100,8 @@ class Task:
         Args:
             source: See ``read_table``; or a table that it has read.
             target: Name of the column to predict; the last one by default.
-            kind: Guessed from the target by default; see ``guess_kind``.
+            kind: Guessed from the target by default; see ``guess_kind``. The test rows are drawn
+                by the guess whatever it says.
             seed: Draws the training and validation rows, never the test rows.
             name: What to call the data set.
             hold_out_test: False to use all rows for training and validation.
@@ -122,7 +124,7 @@ class Task:
         split = split_rows(
             labels,
             generator=torch.Generator().manual_seed(seed),
-            test=test_rows(labels, digest=table.digest) if hold_out_test else None,
+            test=_test_rows(table.target, digest=table.digest) if hold_out_test else None,
             validation_share=validation_share,
         )
         encoder = TableEncoder.fit(table.frame, rows=split.train.numpy(), nominal=table.nominal)
@@ -174,18 +176,14 @@ class Task:
 
         Raises:
             DataError: If the values cannot be used.
-            InputError: If neither split nor generator is given.
+            InputError: If neither split nor generator is given, or the names do not fit.
 
         >>> X, y = torch.tensor([[0.0], [1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1, 1])
         >>> Task.from_arrays(X, y, generator=torch.Generator().manual_seed(0)).n_outputs
         2
         """
-        features = torch.from_numpy(np.asarray(X, dtype=np.float64).copy())  # (m, n)
-        if features.ndim != 2 or not features.numel() or not bool(features.isfinite().all()):
-            raise DataError(
-                "X must be finite numbers, rows by features; "
-                f"got shape {tuple(features.shape)}{' with NaN or inf' * (features.numel() > 0)}."
-            )
+        features = _finite_features(X)
+        names = _feature_names(feature_names, n_features=features.shape[1])
         labels, outputs = array_labels(np.asarray(y), kind=kind, class_names=class_names)
         if len(labels) != len(features):
             raise DataError(f"y must have the {len(features)} rows of X; got {len(labels)}.")
@@ -194,10 +192,11 @@ class Task:
                 raise InputError("a split, or a generator to draw one, must be given; got neither.")
             split = split_rows(labels, generator=generator, validation_share=validation_share)
         y_scaled, target_mean, target_scale = _scaled_target(labels, split.train)
-        scaled, mean, scale = standardise(features, split.train)
-        names = feature_names or tuple(f"x{j}" for j in range(features.shape[1]))
+        _, mean, scale = standardise(features, split.train)
+        encoder = TableEncoder.of_numbers(names, mean=mean.tolist(), scale=scale.tolist())
+        frame = pd.DataFrame(features.numpy(), columns=list(names))
         return cls(
-            X=scaled,
+            X=torch.from_numpy(encoder.transform(frame)),
             y=y_scaled,
             kind="regression" if labels.is_floating_point() else "classification",
             split=split,
@@ -206,7 +205,7 @@ class Task:
             name=name,
             source="arrays",
             digest=_array_digest(features, labels),
-            encoder=TableEncoder.of_numbers(names, mean=mean.tolist(), scale=scale.tolist()),
+            encoder=encoder,
             target_mean=target_mean,
             target_scale=target_scale,
             origin=torch.arange(len(labels)),
@@ -308,6 +307,37 @@ class Task:
                 split=Split(*parts),
             )
         )
+
+
+def _test_rows(target: pd.Series, *, digest: str) -> Tensor:
+    """The rows to hold out; stratified by the kind the target looks like, not by one told."""
+    strata, _ = target_labels(target, kind=guess_kind(target))
+    return held_out_rows(strata, digest=digest)
+
+
+def _finite_features(X: ArrayLike | Tensor) -> Tensor:
+    """A copy of X as finite numbers. Float64, shape ``(m, n)``."""
+    try:
+        features = torch.from_numpy(np.asarray(X, dtype=np.float64).copy())
+    except (TypeError, ValueError) as error:
+        raise DataError("X must be finite numbers, rows by features; it is not.") from error
+    shape = tuple(features.shape)
+    if features.ndim != 2 or not features.numel():
+        raise DataError(f"X must be finite numbers, rows by features; got shape {shape}.")
+    if not bool(features.isfinite().all()):
+        raise DataError(
+            f"X must be finite numbers, rows by features; got shape {shape} with NaN or inf."
+        )
+    return features
+
+
+def _feature_names(names: tuple[str, ...] | None, *, n_features: int) -> tuple[str, ...]:
+    """The names given, one per feature; ``x0``, ``x1``, … by default."""
+    if names is None:
+        return tuple(f"x{j}" for j in range(n_features))
+    if len(names) != n_features or len(set(names)) != n_features:
+        raise InputError(f"feature_names must be {n_features} different names; got {names}.")
+    return names
 
 
 def _array_digest(X: Tensor, labels: Tensor) -> str:

@@ -415,3 +415,12 @@ def test_safetensors_file_that_is_no_architecture_is_refused(tmp_path, change):
 
     with pytest.raises(StoreError, match=r"z must be a stored architecture: .*[a-z]"):
         Architecture.load(tmp_path / "z")
+
+
+def test_a_graph_made_of_it_shares_no_memory():
+    z = Architecture.from_masks([[[1]], [[1]]], hidden=["relu"])
+    before = z.to_json()
+
+    z.to_pyg().edge_index.zero_()
+
+    assert z.to_json() == before

@@ -185,10 +185,10 @@ def test_a_callable_that_takes_a_generator_is_given_it():
     ("name", "message"),
     [
         ("transformer", "one of statistics, or module:callable; got 'transformer'"),
-        ("no_such_module:thing", "importable"),
-        ("toys:no_such_thing", "importable"),
-        (":thing", "importable"),
-        ("toys:WIDTH", "importable"),
+        ("no_such_module:thing", "cannot be built"),
+        ("toys:no_such_thing", "cannot be built"),
+        (":thing", "cannot be built"),
+        ("toys:WIDTH", "cannot be built"),
         ("toys:no_encoder", "DatasetEncoder"),
     ],
 )

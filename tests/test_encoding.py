@@ -188,6 +188,27 @@ def test_rescaled_maps_the_output():
     assert reload(rescaled) == rescaled
 
 
+def test_rescaled_cuts_raw_numbers_where_it_did():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 4.0]})
+    encoder = TableEncoder.fit(frame)
+    new = pd.DataFrame({"a": [1e6, -1e6, 3.0]})
+
+    rescaled = encoder.rescaled(mean=[0.5], scale=[1e-4])
+
+    expected = (encoder.transform(new) - 0.5) / 1e-4
+    np.testing.assert_allclose(rescaled.transform(new), expected, rtol=1e-5)
+    np.testing.assert_allclose(expected[0], 29.5e4, rtol=1e-6)
+    np.testing.assert_array_equal(reload(rescaled).transform(new), rescaled.transform(new))
+
+
+def test_differences_of_huge_numbers_do_not_overflow():
+    frame = pd.DataFrame({"a": [1.7e308, -1.7e308, -1.7e308, -1.7e308]})
+
+    X = TableEncoder.fit(frame).transform(frame)
+
+    np.testing.assert_allclose(X[:, 0], np.array([3, -1, -1, -1]) / np.sqrt(3), rtol=1e-6)
+
+
 def test_extreme_numbers_stay_finite():
     frame = pd.DataFrame({"a": [1e300, -1e300, 5e-324], "b": [0.0, 1e-200, 2e-200]})
     encoder = TableEncoder.fit(frame)

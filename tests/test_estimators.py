@@ -165,6 +165,36 @@ def test_frames_with_text_booleans_dates_and_missing_values(classifier):
     assert set(fitted.predict(X)) <= {"yes", "no"}
 
 
+@pytest.mark.parametrize("names", [None, list("abcd"), ["a", 1, "b", 2]])
+def test_frames_and_arrays_of_the_same_rows_predict_alike(regressor, names):
+    X, y = numbers(GraphPredRegressor)
+    rows = pd.DataFrame(X, columns=names)
+    estimator = clone(regressor).set_params(steps=3)
+
+    from_array, from_frame = clone(estimator).fit(X, y), clone(estimator).fit(rows, y)
+
+    expected = from_array.predict(X)
+    np.testing.assert_array_equal(from_array.predict(rows), expected)
+    expected = from_frame.predict(X)
+    np.testing.assert_array_equal(from_frame.predict(rows), expected)
+    np.testing.assert_array_equal(from_frame.predict(rows.iloc[:, ::-1]), expected)
+
+
+def test_feature_names_are_those_of_the_last_fit(regressor):
+    X, y = numbers(GraphPredRegressor)
+    fitted = clone(regressor).set_params(steps=1).fit(pd.DataFrame(X, columns=list("abcd")), y)
+    assert fitted.feature_names_in_.tolist() == ["a", "b", "c", "d"]
+
+    for nameless in (X, pd.DataFrame(X)):
+        fitted.feature_names_in_ = np.array(["old"])
+        assert not hasattr(fitted.fit(nameless, y), "feature_names_in_")
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_docstring_names_every_parameter(kind):
+    assert all(f"        {name}: " in kind.__doc__ for name in kind().get_params())
+
+
 def test_unknown_levels_and_missing_values_may_come_later(classifier):
     X, y = frame()
     fitted = clone(classifier).fit(X, y)
@@ -249,12 +279,20 @@ def test_bad_shapes_are_refused(kind, meta_model):
     X, y = numbers(kind)
     estimator = kind(density=0.5, steps=1, meta_model=meta_model)
 
-    with pytest.raises(InputError, match="two axes"):
+    with pytest.raises(GraphPredError, match="two axes"):
         estimator.fit(X[:, 0], y)
     with pytest.raises(InputError, match=r"y must have shape \(m,\)"):
         estimator.fit(X, np.stack([y, y], axis=1))
     with pytest.raises(GraphPredError, match="one value per row of X"):
         estimator.fit(X, y[:-1])
+
+
+@pytest.mark.parametrize("y", [[1, "a"] * 75, [[1]] * 149 + [[1, 2]]], ids=["mixed", "ragged"])
+def test_unusable_targets_are_refused(classifier, y):
+    y = np.array(y, dtype=object) if isinstance(y[0], int) else y
+
+    with pytest.raises(GraphPredError, match=r"of one type|equally long"):
+        clone(classifier).fit(iris()[0], y)
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -278,11 +316,28 @@ def test_no_packaged_model_is_a_clear_error(kind):
         ({"steps": -1, "density": 0.3}, "steps must be"),
         ({"candidates": 0}, "candidates must be"),
         ({"n_hidden": 0}, "n_hidden must be"),
+        ({"steps": 2.5, "density": 0.3}, r"steps must be an integer; got 2\.5"),
+        ({"steps": None}, "steps must be an integer; got None"),
+        ({"n_hidden": 2.0}, r"n_hidden must be an integer or None; got 2\.0"),
+        ({"candidates": True}, "candidates must be an integer; got True"),
+        ({"density": "a"}, "density must be a number or None; got 'a'"),
+        ({"penalty": [1]}, r"penalty must be a number or None; got \[1\]"),
+        ({"meta_model": 3}, "meta_model must be a MetaModel or a path; got int"),
+        ({"random_state": "seed"}, "random_state must be an integer .* got 'seed'"),
     ],
 )
 def test_bad_parameters_are_refused_when_fitted(meta_model, settings, message):
     with pytest.raises(InputError, match=message):
-        GraphPredClassifier(meta_model=meta_model, **settings).fit(*iris())
+        GraphPredClassifier(**{"meta_model": meta_model} | settings).fit(*iris())
+
+
+def test_numbers_of_numpy_are_numbers(meta_model, tmp_path):
+    estimator = GraphPredClassifier(density=np.float32(0.5), meta_model=meta_model)
+
+    fitted = estimator.set_params(steps=np.int64(1), n_hidden=np.int32(3)).fit(*iris())
+
+    assert fitted.edge_probabilities_[0].shape == (4, 3)
+    fitted.network_.save(tmp_path / "net")
 
 
 def test_one_class_is_refused(classifier):
@@ -320,14 +375,14 @@ def test_regression_network_alone_predicts_in_units(regressor, tmp_path):
     np.testing.assert_array_equal(predicted[:, 0], fitted.predict(X))
 
 
-def test_all_rows_are_used_for_training_and_validation(classifier):
+def test_all_rows_are_used_for_training_in_the_end(classifier):
     X, y = iris()
 
     with_density = clone(classifier).set_params(steps=1).fit(X, y)
     chosen = clone(classifier).set_params(steps=1, density=None).fit(X, y)
 
     assert with_density.network_.facts["task"]["parts"] == {"train": 150}
-    assert chosen.network_.facts["task"]["parts"] == {"train": 120, "validation": 30}
+    assert chosen.network_.facts["task"]["parts"] == {"train": 150}
 
 
 @pytest.mark.parametrize("settings", [{"penalty": 0.01}, {}, {"candidates": 3, "density": 0.4}])

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_pairs import some_pair
@@ -11,6 +13,7 @@ from graphpred.architecture import Architecture
 from graphpred.errors import StoreError
 from graphpred.meta.decoder import LATENT_SIZE
 from graphpred.meta.examples import MAX_ROWS, PRICE_BOUNDS, PairExamples, PriorExamples
+from graphpred.pairs.generate import GenerateConfig, generate_pairs
 from graphpred.pairs.store import PairStore
 from graphpred.space import SearchSpace
 from graphpred.task import Task
@@ -199,6 +202,7 @@ def test_quantities_are_examples_too():
         z=z,
         kind="regression",
         digest=task.digest,
+        feature_names=task.feature_names,
         train_rows=tuple(own[::2]),
         validation_rows=tuple(own[1::2]),
     )
@@ -254,3 +258,25 @@ def test_examples_of_the_prior_depend_on_the_generator_alone():
     assert torch.equal(first.latents, second.latents)
     assert first.price == second.price != other.price
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_pairs_of_two_runs_with_other_features_train_together(tmp_path):
+    """Which columns vary, and so are features, depends on the seed of the split."""
+    rows = np.arange(40)
+    frame = pd.DataFrame(
+        {"a": rows, "b": rows**2 % 7, "rare": (rows == 5).astype(float), "y": ["k", "l"] * 20}
+    )
+    frame.to_csv(tmp_path / "rare.csv", index=False)
+    pairs, n_features = [], set()
+    for seed in range(6):
+        config = GenerateConfig(n_searches=1, rows=20, evaluations=3, prices=(0.1,), seed=seed)
+        list(generate_pairs([tmp_path / "rare.csv"], out=tmp_path / str(seed), config=config))
+        pairs += PairStore(tmp_path / str(seed))
+        n_features.add(len(pairs[-1].feature_names))
+    assert len(n_features) == 2
+
+    examples = PairExamples(pairs, describe=lambda task: task.n_features)
+
+    for seed in range(20):
+        example = examples.draw(seeded(seed))
+        assert example.description == example.X.shape[1] == example.architecture.widths[0]

@@ -11,6 +11,7 @@ from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_pred
 from graphpred.network import SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import TUNING_RATE, Population
+from graphpred.report import network_warnings
 from graphpred.task import Task
 
 STEPS = 15
@@ -233,7 +234,7 @@ def test_an_empty_network_says_so(task):
     network = fit(task, silent_model(), penalty=0.01).network
 
     assert network.architecture.n_edges == 0
-    assert any("empty" in notice for notice in network.facts["notices"])
+    assert any("empty" in warning for warning in network_warnings(network))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -244,7 +245,7 @@ def test_a_network_not_better_than_a_constant_says_so(kind):
 
     network = fit(task, silent_model(), density=0.5, steps=0).network
 
-    (notice,) = [n for n in network.facts["notices"] if "not better than a constant" in n]
+    (notice,) = [w for w in network_warnings(network) if "not better than" in w]
     assert "validation" in notice
 
 
@@ -255,7 +256,7 @@ def test_a_useful_network_has_nothing_to_say(meta_model):
 
     network = fit(task, meta_model, density=0.8, steps=100).network
 
-    assert network.facts["notices"] == []
+    assert network_warnings(network) == []
     assert network.facts["losses"]["after"]["validation"]["error"] < 0.15
 
 

@@ -13,6 +13,7 @@ from sklearn.datasets import load_iris
 from test_pairs import content
 
 import graphpred.pairs.generate
+from graphpred.activations import register_activation
 from graphpred.errors import DataError, GraphPredError, InputError, StoreError
 from graphpred.files import TEMPORARY_PREFIX
 from graphpred.network import Signature, SparseNetwork
@@ -471,3 +472,14 @@ def test_folder_that_is_a_file_is_refused(tmp_path):
 
     with pytest.raises(StoreError, match="file"):
         generated(tmp_path / "file")
+
+
+def test_what_a_user_registers_reaches_the_workers(tmp_path, registry):
+    register_activation("cube", lambda x: x**3)
+    config = GenerateConfig(n_searches=2, rows=60, evaluations=130, activations=("cube",))
+
+    list(generate_pairs(["iris"], out=tmp_path, config=config, jobs=2))
+
+    assert {name for pair in PairStore(tmp_path) for name in pair.architecture.activations[0]} == {
+        "cube"
+    }

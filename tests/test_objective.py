@@ -165,3 +165,10 @@ def test_bad_field_is_refused_with_the_reason(fields, message):
         Objective(**fields)
 
     assert isinstance(caught.value, InputError)
+
+
+def test_a_price_may_grow_beyond_what_a_float_holds():
+    objective = Objective(penalty=lambda k: 1.01**k)
+
+    assert objective.cost(10) == pytest.approx(1.01**10)
+    assert objective.cost(10**6) == math.inf

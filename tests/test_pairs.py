@@ -302,7 +302,7 @@ def test_run_is_json_and_must_be(tmp_path):
     assert store.read_run() == run
     assert json.loads((tmp_path / "new" / "run.json").read_text()) == run
     (tmp_path / "new" / "run.json").write_text("{")
-    with pytest.raises(StoreError, match=r"run\.json must be JSON"):
+    with pytest.raises(StoreError, match=r"run\.json must be readable JSON"):
         store.read_run()
 
 

@@ -588,7 +588,7 @@ def test_faults_of_files_and_folders_are_named(tmp_path, store, model):
         "missing": "no such file",
         "text": "cannot be read",
         "other": "neither",
-        "torn": "TypeError",
+        "torn": "damaged",
         "infinite": "must be finite",
         "broken": "whole Parquet shard",
         ".": "holds none",

@@ -184,9 +184,18 @@ def test_dates_of_any_form_are_alike():
         ("a,b\n", "t.csv", "must have rows; .* has none"),
         ("a\n1\n", "t.csv", "must have a feature column"),
         ("a,a\n1,2\n", "t.csv", "must be unique; .* has 'a' twice"),
-        (b"a,b\n\xff\xfe,2\n", "t.csv", "must be UTF-8; column 'a' is not"),
-        (b"a#c,b\n\xff\xfe,2\n", "t.csv", "must be UTF-8"),
-        (b"\xff,b\n1,2\n", "t.csv", "must be UTF-8"),
+        (b"a,b\n\xff\xfe,2\n", "t.csv", r"must be UTF-8 text; it is not\."),
+        (b"a,b\n" + b"1,2\n" * 20_000 + b"\xff,2\n", "t.csv", "UTF-8 text; column 'a' is not"),
+        (b"a#c,b\n" + b"1,2\n" * 20_000 + b"\xff,2\n", "t.csv", "must be UTF-8 text: "),
+        (b"\xff,b\n1,2\n", "t.csv", "must be UTF-8 text"),
+        (bytes(range(256)) * 9, "t.csv", r"t\.csv must be UTF-8 text; it is not\."),
+        (bytes(range(128)) * 9, "t.csv.gz", r"t\.csv\.gz must be UTF-8 text; it is not\."),
+        ("a,b\n1,2\n".encode("utf-16"), "t.csv", "must be UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "t.csv", "must be UTF-8 text"),
+        ("a;b\n1;2\n", "t.csv", r"by commas, or by tabs in a \.tsv; .*t\.csv has 1 field\."),
+        ("a;b\n1,5;2\n", "t.csv", r"separated by commas.* has 1 field\."),
+        ("# made by hand\na,b\n1,2\n", "t.csv", r"separated by commas.* has 1 field\."),
+        ("a,b\n1,2\n", "t.tsv", r"separated by commas.*t\.tsv has 1 field\."),
         ("a,b\n1,2\n", "t.txt", r"must end in \.csv"),
         ("not parquet", "t.parquet", "cannot be read as Parquet"),
         ("not npz", "t.npz", "must be an .npz file of plain arrays"),
@@ -197,6 +206,24 @@ def test_unreadable_files_get_one_clear_sentence(tmp_path, content, name, messag
         read_table(write(tmp_path, content, name=name))
 
     assert "\n" not in str(caught.value)
+
+
+def test_bytes_of_a_binary_file_are_not_printed(tmp_path, capfd):
+    with pytest.raises(DataError):
+        read_table(write(tmp_path, bytes(range(256)) * 50))
+
+    assert capfd.readouterr().err == ""
+
+
+def test_a_letter_may_straddle_the_bytes_that_are_checked(tmp_path):
+    for offset in range(2):
+        text = "é,b\n" + "x" * offset + "é" * 40_000 + ",2\n"
+
+        assert read_table(write(tmp_path, text)).frame.shape == (1, 1)
+
+
+def test_rows_to_score_may_be_one_column(tmp_path):
+    assert read_table(write(tmp_path, "a\n1\n"), with_target=False).frame.shape == (1, 1)
 
 
 def test_broken_gzip_is_refused(tmp_path):
@@ -210,7 +237,7 @@ def test_broken_gzip_is_refused(tmp_path):
             read_table(broken)
 
 
-@pytest.mark.parametrize("source", ["none.csv", "folder/none.parquet"])
+@pytest.mark.parametrize("source", ["none.csv", "folder/none.parquet", "long" * 99 + ".csv"])
 def test_file_must_exist(source):
     with pytest.raises(DataError, match=f"there is no file {source}"):
         read_table(source)
@@ -219,6 +246,11 @@ def test_file_must_exist(source):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(DataError, match="breast_cancer, wine, digits, diabetes, iris; got 'irsi'"):
         read_table("irsi")
+
+
+def test_a_name_too_long_for_a_file_is_unknown():
+    with pytest.raises(DataError, match="must be a file or one of"):
+        read_table("long" * 99)
 
 
 def test_folder_is_not_a_table(tmp_path):
@@ -256,6 +288,15 @@ def test_npz_must_hold_a_matrix_and_a_target(tmp_path, arrays, message):
 
     with pytest.raises(DataError, match=message):
         read_table(tmp_path / "t.npz")
+
+
+def test_npz_of_objects_gets_no_advice_on_pickle(tmp_path):
+    np.savez(tmp_path / "t.npz", X=np.array([[None]]), y=np.zeros(1))
+
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / "t.npz")
+
+    assert "pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("values", [[[1], [2]], [b"a", b"b"], [1j, 2j]])

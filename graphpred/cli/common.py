@@ -59,8 +59,7 @@ def clear_errors() -> Iterator[None]:
         error_console().print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
         raise typer.Exit(EXIT_BAD_INPUT) from error
     except KeyboardInterrupt as interrupt:
-        message = "stopped; what was finished is stored, and the same command goes on from there."
-        error_console().print(message, soft_wrap=True)
+        error_console().print("stopped; files that were finished are whole.")
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 

@@ -1,16 +1,17 @@
 """``graphpred demo``: the whole story on real data, in about a minute."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import joblib
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from graphpred.cli.common import clear_errors, console, error_console, print_json, progress
 from graphpred.experiments.comparison import Row, compare_at
+from graphpred.files import make_folder
 from graphpred.fitting import FitConfig, fit_predicted
 from graphpred.meta.model import MetaModel
 from graphpred.meta.run import RunConfig, train_meta_model
@@ -36,7 +37,7 @@ def demo(
     """Generate pairs from breast cancer data, train on them, predict a network, compare it."""
     with clear_errors(), tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         pairs, model_file = folder / "pairs", folder / "model.safetensors"
         _say(1, f"Search sparse networks on {SEARCHES} subsamples of {DATA} (random live search).")
         _generate(pairs, seed=seed)
@@ -72,7 +73,7 @@ def _say(number: int, text: str) -> None:
 def _generate(pairs: Path, *, seed: int) -> None:
     config = GenerateConfig(n_searches=SEARCHES, evaluations=100, searcher="random_live", seed=seed)
     with progress("Searching") as show:
-        for state in generate_pairs([DATA], out=pairs, config=config, jobs=os.cpu_count() or 1):
+        for state in generate_pairs([DATA], out=pairs, config=config, jobs=joblib.cpu_count()):
             show(state.n_done, state.n_searches, f"{state.n_pairs} pairs")
 
 

@@ -1,11 +1,11 @@
 """``graphpred generate``: pairs from data sets."""
 
-import os
 import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import joblib
 import typer
 
 from graphpred.cli.common import clear_errors, console, print_json, progress
@@ -60,7 +60,7 @@ def generate(
         started = time.monotonic()
         with progress("Searching") as show:
             for state in generate_pairs(
-                data, out=out, config=config, target=target, jobs=jobs or os.cpu_count() or 1
+                data, out=out, config=config, target=target, jobs=jobs or joblib.cpu_count()
             ):
                 show(state.n_done, state.n_searches, _text(state, time.monotonic() - started))
         store = PairStore(out)
@@ -72,6 +72,6 @@ def generate(
 
 def _text(state: Progress, seconds: float) -> str:
     if not state.n_pairs:
-        return "0 pairs yet"
+        return "nothing new yet"
     pace = state.n_pairs / max(seconds, 1e-9)
     return f"{pace:.1f} pairs/s, best 𝔏 {state.best:.3f}, median {state.median:.3f}"

@@ -97,7 +97,8 @@ class StatisticsEncoder(nn.Module):
 
     def forward(self, descriptions: Sequence[Statistics]) -> list[Embedding]:
         """Embed data sets; see ``DatasetEncoder``."""
-        batch = Batch.from_data_list([dataset_graph(s) for s in descriptions])
+        device = next(self.parameters()).device
+        batch = Batch.from_data_list([dataset_graph(s) for s in descriptions]).to(device)
         features = self.embed_feature(batch["feature"].x)  # (Σn, d)
         outputs = self.embed_output(batch["output"].x)  # (Σc, d)
         informs = batch["feature", "informs", "output"]
@@ -199,9 +200,9 @@ def build_encoder(name: str, *, generator: torch.Generator) -> DatasetEncoder:
     try:
         factory = getattr(importlib.import_module(module), attribute)
         takes_generator = "generator" in inspect.signature(factory).parameters
+        encoder = factory(generator=generator) if takes_generator else factory()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"encoder {name!r} must be importable: {error}.") from error
-    encoder = factory(generator=generator) if takes_generator else factory()
+        raise InputError(f"encoder {name!r} cannot be built: {error}.") from error
     if not isinstance(encoder, DatasetEncoder):
         raise InputError(f"encoder {name!r} must be a DatasetEncoder; got {type(encoder)}.")
     return encoder

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,13 +11,15 @@ from torch import Tensor
 from graphpred.architecture import Architecture
 from graphpred.errors import StoreError
 from graphpred.meta.decoder import LATENT_SIZE
+from graphpred.objective import Kind
 from graphpred.pairs.pair import Pair
 from graphpred.seeds import generator_for
 from graphpred.synthetic.prior import PriorConfig, draw_task
 from graphpred.task import Task
 
 Describe = Callable[[Task], Any]
-_Rows = tuple[str, tuple[int, ...], tuple[int, ...]]
+_Origin = tuple[str, str | None, str, int]
+_Rows = tuple[_Origin, tuple[int, ...], tuple[int, ...]]
 MAX_ROWS = 128
 """Fresh rows of a data set that one step looks at."""
 PRICE_BOUNDS = (0.003, 3.0)
@@ -102,22 +104,22 @@ class PairExamples:
             raise StoreError("training needs pairs with one hidden layer; got none.")
         self._describe = describe
         self._own: dict[_Rows, list[_View]] = {}
-        self._shared: dict[str, list[_View]] = {}
+        self._shared: dict[_Origin, list[_View]] = {}
         bases = _rebuild(self._pairs, tasks or {})
-        rows: dict[str, set[int]] = defaultdict(set)
+        rows: dict[_Origin, set[int]] = defaultdict(set)
         for pair in self._pairs:
-            rows[pair.digest].update(pair.train_rows, pair.validation_rows)
+            rows[_origin_of(pair)].update(pair.train_rows, pair.validation_rows)
         generator = generator_for(seed, "views")
         for pair in self._pairs:
             key = _rows_of(pair)
             if key not in self._own:
                 own = [*pair.train_rows, *pair.validation_rows]
                 self._own[key] = self._views(
-                    bases[pair.digest], own, n_views=_VIEWS_PER_SEARCH, generator=generator
+                    bases[_origin_of(pair)], own, n_views=_VIEWS_PER_SEARCH, generator=generator
                 )
-        for digest, members in rows.items():
-            self._shared[digest] = self._views(
-                bases[digest], sorted(members), n_views=_VIEWS_PER_SOURCE, generator=generator
+        for origin, members in rows.items():
+            self._shared[origin] = self._views(
+                bases[origin], sorted(members), n_views=_VIEWS_PER_SOURCE, generator=generator
             )
 
     def _views(
@@ -138,7 +140,7 @@ class PairExamples:
         """A pair, and a view of its own rows or of its data set's."""
         pair = self._pairs[int(torch.randint(len(self._pairs), (), generator=generator))]
         own = bool(torch.rand((), generator=generator) < 0.5)
-        views = self._own[_rows_of(pair)] if own else self._shared[pair.digest]
+        views = self._own[_rows_of(pair)] if own else self._shared[_origin_of(pair)]
         return _example(
             views[int(torch.randint(len(views), (), generator=generator))],
             price=max(pair.price, 1e-6),
@@ -150,7 +152,12 @@ class PairExamples:
 
 def _rows_of(pair: Pair) -> _Rows:
     """Which rows a pair was found on; numbers of searches repeat from folder to folder."""
-    return pair.digest, pair.train_rows, pair.validation_rows
+    return _origin_of(pair), pair.train_rows, pair.validation_rows
+
+
+def _origin_of(pair: Pair) -> _Origin:
+    """What a pair's features depend on: which columns vary depends on the training rows."""
+    return pair.digest, pair.target, pair.kind, pair.split_seed
 
 
 def _example(
@@ -173,22 +180,22 @@ def _example(
     )
 
 
-def _rebuild(pairs: list[Pair], tasks: dict[str, Task]) -> dict[str, Task]:
+def _rebuild(pairs: list[Pair], tasks: dict[str, Task]) -> dict[_Origin, Task]:
     """Read every source once more; it must be what the pairs were made from."""
-    bases = dict(tasks)
+    bases: dict[_Origin, Task] = {}
     for pair in pairs:
-        if pair.digest in bases:
+        origin = _origin_of(pair)
+        if origin in bases:
             continue
-        kind = "regression" if pair.kind == "regression" else "classification"
-        base = Task.from_source(
+        base = tasks.get(pair.digest) or Task.from_source(
             pair.source,
             target=pair.target,
-            kind=kind,  # type: ignore[arg-type]
+            kind=cast("Kind", pair.kind),
             seed=pair.split_seed,
         )
-        if base.digest != pair.digest:
+        if base.digest != pair.digest or base.feature_names != pair.feature_names:
             raise StoreError(
                 f"{pair.source} must hold the data that the pairs were made from; it has changed."
             )
-        bases[pair.digest] = base
+        bases[origin] = base
     return bases

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graphpred.activations import activation_indices
 from graphpred.errors import InputError, ModelError, StoreError
-from graphpred.files import load_tensors, save_tensors
+from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.meta.decoder import LATENT_SIZE, Decoded, Decoder
 from graphpred.meta.encoders import ENCODERS, DatasetEncoder, build_encoder
 from graphpred.meta.prediction import Prediction
@@ -63,6 +63,9 @@ class MetaModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config or MetaConfig()
+        if encoder is not None:
+            name = f"{type(encoder).__module__}:{type(encoder).__qualname__}"
+            self.config = replace(self.config, encoder=name)
         self.card = card or {}
         seed = self.config.seed
         with torch.random.fork_rng(devices=[]):  # torch.nn draws before we draw anew
@@ -156,22 +159,24 @@ class MetaModel(nn.Module):
                 "name its file."
             )
         tensors, metadata = load_tensors(path, what="a meta-model that graphpred wrote")
-        if "graphpred_model" not in metadata:
-            raise StoreError(f"{path} must be a meta-model that graphpred wrote; it is not.")
-        described = json.loads(metadata["graphpred_model"])
-        if described["format"] != FORMAT_VERSION:
+        described = read_metadata(metadata, "graphpred_model", path=path)
+        if described.get("format") != FORMAT_VERSION:
             raise StoreError(
-                f"{path} must have model format {FORMAT_VERSION}; got {described['format']}."
+                f"{path} must have model format {FORMAT_VERSION}; got {described.get('format')}."
             )
-        plain = described["config"]
-        config = MetaConfig(**plain | {"activations": tuple(plain["activations"])})
+        try:
+            plain = described["config"]
+            config = MetaConfig(**plain | {"activations": tuple(plain["activations"])})
+            activation_indices(config.activations)
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{path} must be a whole model file; it lacks {error}.") from error
         if encoder is None and config.encoder not in ENCODERS:
             raise ModelError(
                 f"{path} was trained with the encoder {config.encoder!r}; "
                 "give one like it: MetaModel.load(path, encoder=…)."
             )
         try:
-            model = cls(config, encoder=encoder, card=described["card"])
+            model = cls(config, encoder=encoder, card=described.get("card", {}))
             model.load_state_dict(tensors)
         except (InputError, RuntimeError) as error:
             raise ModelError(

@@ -1,16 +1,18 @@
 """A whole training of the meta-model, from pair folders to a model file."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from graphpred.errors import InputError, StoreError
+from graphpred.files import whole_file
 from graphpred.meta.encoders import custom_encoder
 from graphpred.meta.examples import Example, PairExamples, PriorExamples
 from graphpred.meta.model import MetaConfig, MetaModel
@@ -51,7 +53,7 @@ class RunConfig:
             raise InputError("exactly one of steps and minutes must be given.")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps must be at least 1; got {self.steps}.")
-        if self.minutes is not None and not self.minutes > 0:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise InputError(f"minutes must be a positive number; got {self.minutes}.")
 
 
@@ -94,8 +96,10 @@ def train_meta_model(
         raise StoreError(
             f"{checkpoint} is an unfinished training; resume it (--resume) or delete it first."
         )
-    if not Path(out).resolve().parent.is_dir():
-        raise StoreError(f"the folder of {out} must exist; it does not.")
+    if Path(out).is_dir():
+        raise StoreError(f"{out} must be the name of a file; it is a folder.")
+    if not resume:
+        _check_writable(checkpoint)
     started = time.monotonic()
     pairs = [pair for folder in config.pairs for pair in PairStore(folder)]
     model = _model(config)
@@ -118,6 +122,13 @@ def train_meta_model(
         model.card = _card(config, pairs=pairs, trainer=trainer, last=report)
         model.cpu().save(out)
         checkpoint.unlink(missing_ok=True)
+
+
+def _check_writable(path: Path) -> None:
+    """Find out now, and not after hours of training, that a file cannot be written."""
+    with whole_file(path):
+        pass
+    path.unlink()
 
 
 def _model(config: RunConfig) -> MetaModel:
@@ -153,6 +164,13 @@ def _source(pairs: list[Pair], *, model: MetaModel, config: RunConfig) -> Draw:
     return draw
 
 
+def _version() -> str:
+    try:
+        return version("graphpred")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "not installed"
+
+
 def _card(
     config: RunConfig, *, pairs: list[Pair], trainer: Trainer, last: Report | None
 ) -> dict[str, Any]:
@@ -160,7 +178,7 @@ def _card(
     sources = sorted({pair.source for pair in pairs})
     card: dict[str, Any] = {
         "name": f"trained on {', '.join(sources) or 'the synthetic prior'}",
-        "graphpred": version("graphpred"),
+        "graphpred": _version(),
         "data sets": sources,
         "pairs": len(pairs),
         "synthetic prior": config.prior or not pairs,

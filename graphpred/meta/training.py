@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpred.errors import InputError, StoreError
-from graphpred.files import load_tensors, save_tensors
+from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.meta.examples import Example
 from graphpred.meta.model import MetaModel
 from graphpred.meta.relaxed import (
@@ -66,8 +66,13 @@ class TrainConfig:
             raise InputError(
                 f"steps and batch must be at least 1; got {self.steps} and {self.batch}."
             )
-        if min(self.alpha, self.beta) < 0:
+        if not (self.alpha >= 0 and self.beta >= 0):
             raise InputError(f"alpha and beta must be at least 0; got {self.alpha}, {self.beta}.")
+        if not (self.learning_rate > 0 and 0 <= self.price_warmup <= 1):
+            raise InputError(
+                "learning_rate must be positive and price_warmup in [0, 1]; "
+                f"got {self.learning_rate} and {self.price_warmup}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +167,7 @@ class Trainer:
                 examples_per_second=self.config.batch / pace,
                 seconds_left=pace * (self.config.steps - self.step),
             )
-        if checkpoint is not None and self.step < self.config.steps:
+        if checkpoint is not None:
             self.save(checkpoint)
 
     def _advance(self) -> tuple[Losses, float]:
@@ -276,9 +281,7 @@ def checkpoint_config(path: str | Path) -> dict[str, Any]:
 
 def _read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, metadata = load_tensors(path, what="a checkpoint of a training")
-    if "graphpred_checkpoint" not in metadata:
-        raise StoreError(f"{path} must be a checkpoint of a training; it is not.")
-    return tensors, json.loads(metadata["graphpred_checkpoint"])
+    return tensors, read_metadata(metadata, "graphpred_checkpoint", path=path)
 
 
 def _rate(step: int, progress: float) -> float:

@@ -17,12 +17,13 @@ from typing import Any
 
 import joblib
 
+from graphpred.activations import ACTIVATIONS, Activation, register_activation
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError, StoreError
 from graphpred.objective import LOSSES, Objective, default_loss
 from graphpred.pairs.pair import Pair
 from graphpred.pairs.store import PairStore
-from graphpred.searchers import SEARCHERS, Search, Trial, search
+from graphpred.searchers import SEARCHERS, Search, SearcherFactory, Trial, search
 from graphpred.searchers.base import STEPS_PER_EVALUATION
 from graphpred.seeds import derived_seed, generator_for
 from graphpred.space import DEFAULT_ACTIVATIONS, SearchSpace
@@ -150,6 +151,8 @@ def generate_pairs(
             writable.
     """
     config = config or GenerateConfig()
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1; got {jobs}.")
     if not sources:
         raise InputError("generate needs at least one data set; got none.")
     tasks = [Task.from_source(source, target=target, seed=config.seed) for source in sources]
@@ -162,6 +165,7 @@ def generate_pairs(
     chunks = list(_missing(done, config=config))
     objectives: list[float] = []
     yield _progress(done, objectives, config=config)
+    registered = tuple(ACTIVATIONS), SEARCHERS[config.searcher]
     work = (
         joblib.delayed(_make_shard)(
             [
@@ -171,6 +175,7 @@ def generate_pairs(
             config=config,
             target=target,
             folder=store.folder,
+            registered=registered,
         )
         for chunk in chunks
     )
@@ -271,12 +276,21 @@ def _make_shard(
     config: GenerateConfig,
     target: str | None,
     folder: Path,
+    registered: tuple[tuple[Activation, ...], SearcherFactory],
 ) -> tuple[list[int], list[float]]:
     """Search every subsample and store the pairs: what a worker does.
+
+    A worker is a process of its own, so it is told what the user has registered.
 
     Returns:
         The numbers of the searches and 𝔏 of their pairs.
     """
+    activations, factory = registered
+    known = {activation.name for activation in ACTIVATIONS}
+    for activation in activations:
+        if activation.name not in known:
+            register_activation(activation.name, activation.function)
+    SEARCHERS.setdefault(config.searcher, factory)
     pairs = [
         pair
         for number, task in subsamples

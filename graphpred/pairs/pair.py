@@ -136,11 +136,14 @@ class Pair:
         """The inverse of ``to_row``.
 
         Raises:
-            StoreError: If the row has another format version.
+            StoreError: If the row has another format version or lacks a value.
             InputError: If the weights do not fit the architecture.
         """
         if row["format"] != FORMAT_VERSION:
             raise StoreError(f"pairs must have format {FORMAT_VERSION}; got {row['format']}.")
+        lacking = [name for name, value in row.items() if value is None and name != "target"]
+        if lacking:
+            raise StoreError(f"a pair must have all its values; {', '.join(lacking)} is missing.")
         architecture = Architecture(
             edges=torch.tensor([row["edge_source"], row["edge_target"]], dtype=torch.int64),
             activation=torch.tensor(activation_indices(row["activation"])),

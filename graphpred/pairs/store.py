@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from graphpred.errors import StoreError
-from graphpred.files import TEMPORARY_PREFIX, whole_file
+from graphpred.files import TEMPORARY_PREFIX, make_folder, whole_file
 from graphpred.pairs.pair import SCHEMA, Pair
 
 RUN_FILE = "run.json"
@@ -52,7 +52,7 @@ class PairStore:
         """
         rows = [pair.to_row() for pair in pairs]
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        self._make_folder()
+        make_folder(self.folder)
         path = self.folder / f"pairs-{searches[0]:08d}-{searches[-1]:08d}.parquet"
         with whole_file(path) as temporary:
             pa_parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -84,15 +84,12 @@ class PairStore:
 
     def __len__(self) -> int:
         """Number of pairs; reads only the index of every shard."""
-        return sum(1 for _ in self._keys())
-
-    def _keys(self) -> set[tuple[int, float]]:
         keys: set[tuple[int, float]] = set()
         for path in self.shards:
             table = _read(path, columns=["search", "price"])
             columns = table["search"].to_pylist(), table["price"].to_pylist()
             keys.update(zip(*columns, strict=True))
-        return keys
+        return len(keys)
 
     def verify(self) -> list[str]:
         """Read every shard through; one sentence a fault, none if all is well."""
@@ -119,24 +116,20 @@ class PairStore:
         """What the searches were asked to do; None before the first run."""
         try:
             text = (self.folder / RUN_FILE).read_text(encoding="utf-8")
-            run: dict[str, Any] = json.loads(text)
+            run = json.loads(text)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StoreError(f"{self.folder / RUN_FILE} must be JSON: {error}.") from error
+            raise StoreError(f"{self.folder / RUN_FILE} must be readable JSON: {error}.") from error
+        if not isinstance(run, dict):
+            raise StoreError(f"{self.folder / RUN_FILE} must describe a run; it does not.")
         return run
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Note what the searches are asked to do."""
-        self._make_folder()
+        make_folder(self.folder)
         with whole_file(self.folder / RUN_FILE) as temporary:
             temporary.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.folder} must be a folder: {error.strerror}.") from error
 
     def remove_unfinished(self, *, older_than: float = 3600.0) -> None:
         """Delete what killed writers left.

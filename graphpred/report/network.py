@@ -93,11 +93,13 @@ def network_warnings(network: SparseNetwork) -> list[str]:
     losses = _mapping(_facts(network).get("losses"))
     trained = losses.get("after") or losses.get("before")
     measure = "error" if network.signature.kind == "classification" else "unexplained"
-    own = _loss(trained, part="validation", measure=measure)
-    constant = _loss(losses.get("constant"), part="validation", measure=measure)
+    part = "validation" if "validation" in _mapping(trained) else "train"
+    own = _loss(trained, part=part, measure=measure)
+    constant = _loss(losses.get("constant"), part=part, measure=measure)
     if own is not None and constant is not None and not own < constant:
         warnings.append(
-            f"On the validation rows the network is not better than {_constant_name(network)}: "
+            f"On the {part}{'ing' * (part == 'train')} rows the network is not better than "
+            f"{_constant_name(network)}: "
             f"{_LOSS_NAMES.get(measure, measure)} {number(own)} against {number(constant)}."
         )
     return warnings

@@ -1,6 +1,15 @@
 """Searchers behind one protocol, one ledger and one driver."""
 
-from graphpred.searchers.base import SEARCHERS, Ledger, Proposal, Search, Setting, Trial, search
+from graphpred.searchers.base import (
+    SEARCHERS,
+    Ledger,
+    Proposal,
+    Search,
+    SearcherFactory,
+    Setting,
+    Trial,
+    search,
+)
 from graphpred.searchers.exhaustive import ExhaustiveSearch
 from graphpred.searchers.random import random_live_search, random_search
 from graphpred.searchers.tuning import TunedPenalty, tune_penalty
@@ -14,6 +23,7 @@ __all__ = [
     "Ledger",
     "Proposal",
     "Search",
+    "SearcherFactory",
     "Setting",
     "Trial",
     "TunedPenalty",

@@ -19,7 +19,8 @@ class ExhaustiveSearch:
     """Proposes every architecture once, up to the order of hidden neurons and dead edges.
 
     Two architectures that differ only there compute the same functions, so one of each kind is
-    enough for the least 𝔏.
+    enough for the least 𝔏. Only a search that ends by itself has seen them all: a budget below
+    their number ends it early.
 
     Raises:
         InputError: If the space holds more than ``MAX_SIZE`` architectures.
