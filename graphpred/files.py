@@ -113,19 +113,26 @@ def load_tensors(path: str | Path, *, what: str) -> tuple[dict[str, Tensor], dic
         raise StoreError(f"{path} must be {what}; it cannot be read: {error}.") from error
 
 
-def read_metadata(metadata: dict[str, Any], key: str, *, path: str | Path) -> dict[str, Any]:
+def read_metadata(
+    metadata: dict[str, Any], key: str, *, path: str | Path, what: str
+) -> dict[str, Any]:
     """JSON that graphpred put into a file's metadata.
+
+    Args:
+        metadata: Of the file.
+        key: Where the JSON is.
+        path: The file, for the message of an error.
+        what: What the file should be, likewise.
 
     Raises:
         StoreError: If the key is absent (the file is of another kind) or the JSON is damaged.
     """
-    kind = key.removeprefix("graphpred_")
     if key not in metadata:
-        raise StoreError(f"{path} must be a {kind} that graphpred wrote; it is not.")
+        raise StoreError(f"{path} must be {what}; it is not.")
     try:
         described = json.loads(metadata[key])
     except ValueError as error:
-        raise StoreError(f"{path} must be a whole {kind} file; its JSON is damaged.") from error
+        raise StoreError(f"{path} must be {what}; its JSON is damaged.") from error
     if not isinstance(described, dict):
-        raise StoreError(f"{path} must be a whole {kind} file; its JSON is damaged.")
+        raise StoreError(f"{path} must be {what}; its JSON is damaged.")
     return described

@@ -19,7 +19,7 @@ from graphpred.activations import ACTIVATIONS
 from graphpred.architecture import Architecture
 from graphpred.encoding import TableEncoder
 from graphpred.errors import InputError, StoreError
-from graphpred.files import load_tensors, save_tensors
+from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.objective import Kind
 from graphpred.tables import array_frame
 from graphpred.task import Task
@@ -203,11 +203,10 @@ class SparseNetwork(nn.Module):
         Raises:
             StoreError: If the file is missing, torn or of another kind or version.
         """
-        tensors, metadata = load_tensors(path, what="a network that graphpred wrote")
-        if "graphpred_network" not in metadata:
-            raise StoreError(f"{path} must be a network that graphpred wrote; it is not.")
+        what = "a network that graphpred wrote"
+        tensors, metadata = load_tensors(path, what=what)
+        described = read_metadata(metadata, "graphpred_network", path=path, what=what)
         try:
-            described = json.loads(metadata["graphpred_network"])
             version = described["format"]
             if version == FORMAT_VERSION:
                 return cls._from_parts(described, tensors)

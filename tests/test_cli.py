@@ -61,7 +61,7 @@ def test_json_is_all_there_is_on_standard_output(chain, what):
 def test_json_of_the_other_commands(chain, tmp_path):
     generated = ok("generate", "iris", "--pairs", 1, "--evaluations", 5, "--rows", 60,
                    "--jobs", 1, "--out", tmp_path / "pairs", "--json")  # fmt: skip
-    assert json.loads(generated.stdout)["n_pairs"] == 10
+    assert json.loads(generated.stdout)["pairs"] == 10
     trained = ok("train", tmp_path / "pairs", "--steps", 2, "--out", tmp_path / "m", "--json")
     assert json.loads(trained.stdout)["card"]["steps"] == 2
     predicted = ok("predict", "iris", "--model", tmp_path / "m", "--density", 0.3, "--json")
@@ -135,9 +135,9 @@ def bad_csv(folder, text):
         ("", "bad.csv"),
         ("a,b\n", "row"),
         ("a,a\n1,2\n", "'a'"),
-        ("a,b\n1,2\n1\n", "columns"),
+        ("a,b\n1,2\n1\n", "2 fields"),
         ("a,y\n" + "1,k\n" * 20, "all rows are 'k'"),
-        ("a,y\n" + "1,k\n2,l\n" * 10 + "3,\n", "1 are missing"),
+        ("a,y\n" + "1,k\n2,l\n" * 10 + "3,\n", "1 is missing"),
         ("a,y\n" + "1,k\n2,l\n" * 20 + "oops,k\n", "'oops'"),
         ("a,y\n" + "1,k\n2,l\n" * 20 + "inf,k\n", "finite"),
     ],
@@ -181,7 +181,7 @@ def test_a_bad_table_gets_one_clear_line(chain, tmp_path, text, message):
         (("generate", "iris", "--rows", 2, "--out", "p"), "at least 6"),
         (("generate", "iris", "--density", 2, "--out", "p"), "densities"),
         (("generate", "iris", "--loss", "mse", "--out", "p"), "mse"),
-        (("generate", "iris", "--pairs", 2, "--rows", 50, "--out", "pairs"), "rows must be 60"),
+        (("generate", "iris", "--pairs", 2, "--rows", 50, "--out", "pairs"), "evaluations must be 8"),
         (("generate", "diabetes", "--searcher", "exhaustive", "--out", "p"), "at most 65536"),
     ],
 )

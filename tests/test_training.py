@@ -359,7 +359,7 @@ def test_bad_run_configs_are_refused(settings, message):
 
 
 def test_a_missing_folder_is_a_clear_error_before_anything_is_done(tmp_path):
-    with pytest.raises(StoreError, match=r"folder of .* must exist"):
+    with pytest.raises(StoreError, match=r"absent.* must be writable"):
         train(tmp_path / "absent" / "m")
 
 

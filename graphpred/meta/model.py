@@ -158,8 +158,9 @@ class MetaModel(nn.Module):
                 "no meta-model is packaged with this version; train one (graphpred train) and "
                 "name its file."
             )
-        tensors, metadata = load_tensors(path, what="a meta-model that graphpred wrote")
-        described = read_metadata(metadata, "graphpred_model", path=path)
+        what = "a meta-model that graphpred wrote"
+        tensors, metadata = load_tensors(path, what=what)
+        described = read_metadata(metadata, "graphpred_model", path=path, what=what)
         if described.get("format") != FORMAT_VERSION:
             raise StoreError(
                 f"{path} must have model format {FORMAT_VERSION}; got {described.get('format')}."

@@ -280,8 +280,9 @@ def checkpoint_config(path: str | Path) -> dict[str, Any]:
 
 
 def _read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, metadata = load_tensors(path, what="a checkpoint of a training")
-    return tensors, read_metadata(metadata, "graphpred_checkpoint", path=path)
+    what = "a checkpoint of a training"
+    tensors, metadata = load_tensors(path, what=what)
+    return tensors, read_metadata(metadata, "graphpred_checkpoint", path=path, what=what)
 
 
 def _rate(step: int, progress: float) -> float:
