@@ -1,7 +1,7 @@
 """Peak memory of ``graphpred generate`` on a table of 100,000 rows and 64 columns (Linux).
 
-The figure is the largest sum of resident memory over the command and its workers, pages that
-processes share counted in each.
+The figure is the largest sum over the command and its workers of the memory each holds, a page
+that several share being divided among them (Pss).
 
     python benchmarks/generate_memory.py
 """
@@ -61,7 +61,7 @@ def _peak_memory(command: list[str]) -> int:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, sum(_resident(pid) for pid in _tree(process.pid)))
+        peak = max(peak, sum(_held(pid) for pid in _tree(process.pid)))
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"the command failed with exit code {process.returncode}")
@@ -80,12 +80,15 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _resident(pid: int) -> int:
+def _held(pid: int) -> int:
+    """Proportional set size in bytes; 0 for a process that has gone."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * 4096
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
 
 
 if __name__ == "__main__":

@@ -82,6 +82,11 @@ def activation_indices(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(activation_index(name) for name in names)
 
 
+def activation_names(indices: Tensor) -> list[str]:
+    """Name of every class, in the order of the indices."""
+    return [ACTIVATIONS[index].name for index in indices.tolist()]
+
+
 def activation_function(name: str) -> Function:
     """The function of a named activation class."""
     return ACTIVATIONS[activation_index(name)].function

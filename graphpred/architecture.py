@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from graphpred.activations import ACTIVATIONS, IDENTITY, activation_index
+from graphpred.activations import (
+    ACTIVATIONS,
+    IDENTITY,
+    activation_index,
+    activation_indices,
+    activation_names,
+)
 from graphpred.canonical import canonical_order
 from graphpred.errors import ArchitectureError, GraphPredError, StoreError
 from graphpred.files import load_tensors, save_tensors
@@ -168,7 +174,7 @@ class Architecture:
 
     @property
     def n_layers(self) -> int:
-        """T: the number of weight layers."""
+        """The number of weight layers, t."""
         return len(self.widths) - 1
 
     @property
@@ -232,7 +238,7 @@ class Architecture:
     @property
     def activations(self) -> tuple[tuple[str, ...], ...]:
         """α_1 … α_t: activation names of the neurons of layers 1 to t."""
-        names = [ACTIVATIONS[index].name for index in self.activation.tolist()]
+        names = activation_names(self.activation)
         return tuple(
             tuple(names[start:stop]) for start, stop in itertools.pairwise(self.starts[1:])
         )
@@ -335,7 +341,7 @@ class Architecture:
         return {
             "widths": list(self.widths),
             "edges": self.edges.tolist(),
-            "activation": [ACTIVATIONS[index].name for index in self.activation.tolist()],
+            "activation": activation_names(self.activation),
         }
 
     @classmethod
@@ -344,7 +350,7 @@ class Architecture:
         try:
             return cls.from_edges(
                 data["edges"],
-                activation=_classes(data["activation"]),
+                activation=activation_indices(data["activation"]),
                 widths=data["widths"],
             )
         except GraphPredError:
@@ -357,7 +363,7 @@ class Architecture:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: ``edges`` as tensor, widths and names as metadata."""
-        names = [ACTIVATIONS[index].name for index in self.activation.tolist()]
+        names = activation_names(self.activation)
         metadata = {"widths": json.dumps(self.widths), "activation": json.dumps(names)}
         save_tensors(path, {"edges": self.edges}, metadata=metadata)
 
@@ -401,10 +407,6 @@ class Architecture:
             graph.add_node(neuron, layer=layers[neuron], activation=ACTIVATIONS[index].name)
         graph.add_edges_from(self.edges.T.tolist())
         return graph
-
-
-def _classes(names: Iterable[str]) -> list[int]:
-    return [activation_index(name) for name in names]
 
 
 def _check_widths(widths: tuple[int, ...]) -> None:

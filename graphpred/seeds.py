@@ -1,6 +1,7 @@
-"""Independent random generators from a seed and numbers that name what it is for."""
+"""Independent random generators from a seed and what it is for, and a common draw."""
 
 import hashlib
+import math
 
 import torch
 
@@ -20,3 +21,13 @@ def derived_seed(*parts: int | str) -> int:
 def generator_for(*parts: int | str) -> torch.Generator:
     """A generator on the CPU, seeded by ``derived_seed``."""
     return torch.Generator().manual_seed(derived_seed(*parts))
+
+
+def log_uniform(low: int, high: int, *, generator: torch.Generator) -> int:
+    """Draw an integer between two positive bounds, both included, log-uniformly.
+
+    The logarithm of a real number is uniform on [log low, log (high + 1)); its floor is drawn.
+    """
+    span = math.log(high + 1) - math.log(low)
+    drawn = math.exp(math.log(low) + span * float(torch.rand((), generator=generator)))
+    return min(int(drawn), high)

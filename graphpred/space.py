@@ -16,6 +16,7 @@ from torch import Tensor
 from graphpred.activations import IDENTITY, activation_indices
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
+from graphpred.seeds import log_uniform
 
 DEFAULT_ACTIVATIONS = ("identity", "relu", "tanh", "sin", "gaussian", "abs")
 
@@ -60,7 +61,7 @@ class SearchSpace:
 
     @property
     def n_layers(self) -> int:
-        """T: the number of weight layers."""
+        """The number of weight layers, t."""
         return len(self.widths) - 1
 
     @property
@@ -79,7 +80,7 @@ class SearchSpace:
 
     @property
     def dim(self) -> int:
-        """Dim Γ: weights and biases of the dense network."""
+        """Weights and biases of the dense network, dim Γ."""
         return self.n_possible_edges + sum(self.widths[1:])
 
     @property
@@ -180,12 +181,12 @@ class SearchSpace:
         if len(hidden) == 1:
             lowest = math.ceil(n_edges / (n_inputs + n_outputs))
             highest = min(n_edges // 2, hidden[0])
-            u = _log_uniform(lowest, highest, generator=generator)
+            u = log_uniform(lowest, highest, generator=generator)
             return n_inputs, u, n_outputs
         for _ in range(200):
             drawn = (
                 n_inputs,
-                *(_log_uniform(1, n, generator=generator) for n in hidden),
+                *(log_uniform(1, n, generator=generator) for n in hidden),
                 n_outputs,
             )
             if _fewest_edges(drawn) <= n_edges <= _most_edges(drawn):
@@ -223,13 +224,6 @@ class SearchSpace:
             choices = torch.tensor(activation_indices(names))
             parts.append(choices[torch.randint(len(choices), (n,), generator=generator)])
         return torch.cat(parts)  # (n_neurons,)
-
-
-def _log_uniform(lowest: int, highest: int, *, generator: torch.Generator) -> int:
-    """An integer whose logarithm is uniform on [log lowest, log (highest + 1))."""
-    span = math.log(highest + 1) - math.log(lowest)
-    drawn = math.exp(math.log(lowest) + span * float(torch.rand((), generator=generator)))
-    return min(int(drawn), highest)
 
 
 def _fewest_edges(active: Sequence[int]) -> int:

@@ -219,7 +219,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from error
     _check_names(table.column_names, origin=str(path))
-    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(date_as_object=False)
+    frame = _to_pandas(table.replace_schema_metadata(None))
     return frame.drop(columns=[name for name in frame if str(name).startswith("__index_level_")])
 
 
@@ -253,7 +253,9 @@ def _read_csv(path: Path, *, delimiter: str, nominal: Collection[str]) -> pd.Dat
     for field in table.schema:
         if pa.types.is_binary(field.type):
             raise DataError(f"{path} must be UTF-8 text; column {field.name!r} is not.")
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    frame = _to_pandas(table)
+    del table
+    pa.default_memory_pool().release_unused()
     return frame
 
 
@@ -269,6 +271,14 @@ def _check_text(path: Path) -> None:
         raise DataError(f"{path} cannot be read: {_first_line(error)}.") from error
     if "\0" in text:
         raise DataError(f"{path} must be UTF-8 text; it is not.")
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    """The table as a frame; it gives up its columns one by one, so that they are not held twice."""
+    frame: pd.DataFrame = table.to_pandas(
+        date_as_object=False, split_blocks=True, self_destruct=True
+    )
+    return frame
 
 
 def _csv_error(path: Path, error: Exception, *, ragged: list[Any]) -> DataError:

@@ -181,7 +181,10 @@ def test_a_bad_table_gets_one_clear_line(chain, tmp_path, text, message):
         (("generate", "iris", "--rows", 2, "--out", "p"), "at least 6"),
         (("generate", "iris", "--density", 2, "--out", "p"), "densities"),
         (("generate", "iris", "--loss", "mse", "--out", "p"), "mse"),
-        (("generate", "iris", "--pairs", 2, "--rows", 50, "--out", "pairs"), "evaluations must be 8"),
+        (
+            ("generate", "iris", "--pairs", 2, "--rows", 50, "--out", "pairs"),
+            "evaluations must be 8",
+        ),
         (("generate", "diabetes", "--searcher", "exhaustive", "--out", "p"), "at most 65536"),
     ],
 )

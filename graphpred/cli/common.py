@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from graphpred.errors import GraphPredError
 from graphpred.meta.encoders import custom_encoder
 from graphpred.meta.model import MetaModel
+from graphpred.report.text import plain
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -36,17 +37,7 @@ def error_console() -> Console:
 
 def print_json(data: Any) -> None:
     """Write JSON alone to standard output; numbers that JSON lacks become null."""
-    typer.echo(json.dumps(_plain(data), indent=2, ensure_ascii=False))
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    return data
+    typer.echo(json.dumps(plain(data), indent=2, ensure_ascii=False))
 
 
 @contextmanager

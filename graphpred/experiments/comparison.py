@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
-from torch import Tensor
 
 from graphpred.activations import ACTIVATIONS
 from graphpred.architecture import Architecture
@@ -70,9 +69,9 @@ def compare_at(
     assert proposal.start is not None
     start = [proposal.start]
     rows = [
-        _one("predicted, no step", task, [z], steps=0, start=start),
-        _one("predicted", task, [z], steps=steps, start=start),
-        _one("predicted structure, fresh weights", task, [z], steps=steps, seed=seed),
+        _one("predicted, no step", z, task=task, steps=0, start=start),
+        _one("predicted", z, task=task, steps=steps, start=start),
+        _one("predicted structure, fresh weights", z, task=task, steps=steps, seed=seed),
     ]
     generator = generator_for(seed, "live")
     space = SearchSpace(widths=z.widths)
@@ -81,27 +80,29 @@ def compare_at(
     pairs = list(pairs)
     if pairs:
         unconditional = frequent_architecture(pairs, n_edges=n_edges)
-        rows.append(_one("edge frequencies alone", task, [unconditional], steps=steps, seed=seed))
+        rows.append(
+            _one("edge frequencies alone", unconditional, task=task, steps=steps, seed=seed)
+        )
     return [*rows, linear_model(task)]
 
 
 def _one(
     method: str,
-    task: Task,
-    architectures: list[Architecture],
+    architecture: Architecture,
     *,
+    task: Task,
     steps: int,
     seed: int = 0,
     start: list[Weights] | None = None,
 ) -> Row:
-    population = Population(architectures, seed=seed, start=start)
+    population = Population([architecture], seed=seed, start=start)
     rate = LEARNING_RATE if start is None else TUNING_RATE
     population.fit(*task.rows("train"), steps=steps, learning_rate=rate, batch_seed=seed)
     loss = population.losses(*task.rows("test"), loss=default_loss(task.kind))
     return Row(
         method=method,
         test_loss=float(loss[0]),
-        n_edges=architectures[0].n_live_edges,
+        n_edges=architecture.n_live_edges,
         networks=1,
     )
 
@@ -140,7 +141,6 @@ def frequent_architecture(pairs: Sequence[Pair], *, n_edges: int) -> Architectur
         n_edges: Largest K*; the most frequent edges that give no more live ones are taken.
     """
     first = pairs[0].architecture
-    n, h, c = first.widths
     counts = torch.zeros(first.n_neurons, first.n_neurons)
     classes = torch.zeros(first.n_neurons, len(ACTIVATIONS))
     for pair in pairs:
@@ -152,18 +152,18 @@ def frequent_architecture(pairs: Sequence[Pair], *, n_edges: int) -> Architectur
     source, target = counts.nonzero().T
     order = counts[source, target].argsort(descending=True, stable=True)
     edges = torch.stack([source[order], target[order]])  # (2, edges that occur)
+
+    def first_edges(k: int) -> Architecture:
+        return Architecture.from_edges(edges[:, :k], activation=activation, widths=first.widths)
+
     low, high = 0, edges.shape[1]
     while low < high:
         middle = (low + high + 1) // 2
-        if _of(edges[:, :middle], activation, (n, h, c)).n_live_edges <= n_edges:
+        if first_edges(middle).n_live_edges <= n_edges:
             low = middle
         else:
             high = middle - 1
-    return _of(edges[:, :low], activation, (n, h, c)).without_dead_edges()
-
-
-def _of(edges: Tensor, activation: Tensor, widths: tuple[int, ...]) -> Architecture:
-    return Architecture.from_edges(edges, activation=activation, widths=widths)
+    return first_edges(low).without_dead_edges()
 
 
 def linear_model(task: Task) -> Row:

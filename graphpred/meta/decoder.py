@@ -8,6 +8,9 @@ One quantity v stands for weight and edge: the edge has probability sigmoid((|v|
 weight sign(v)·relu(|v| − θ). Between features and hidden neurons there is a direct path from the
 relations to the weights, v_1[j, i] = f_j · W s_i + Σ_k Σ_r A[i, k] R[j, k, r] U s_i[r], with the
 affinity A[i, k] = tanh(s_i · o_k) of hidden neuron i to output k; v_2[i, k] contains A[i, k] too.
+The channels U s_i carry an amplitude of the neuron, so that under a limit on edges weak neurons go
+whole instead of all losing some; and the price multiplies v_1 and divides the gain of the weights,
+which moves the threshold and keeps the function.
 """
 
 import math
@@ -26,11 +29,12 @@ LATENT_SIZE = 16
 _CAP = 5.0  # |v| stays below it
 _CHANNELS = 16  # of the direct path
 _CONTEXT_SIZE = 6
-_SPREAD = 1.7
-_MIDDLE_PRICE = 0.013
-_PRICE_SLOPE = 0.4
-_SHARPNESS = 1.7
-_GUESS_SCALE = 2.0  # what the linear guess is multiplied with at the start of training
+# Where training starts:
+_GUESS_SCALE = 2.0  # the linear guess is multiplied with it
+_SPREAD = 1.7  # the amplitudes of hidden neurons differ by about exp(±_SPREAD / √3)
+_SHARPNESS = 1.7  # of affinities before tanh, whose squares are then 0.45 on average
+_PRICE_SLOPE = 0.4  # v shrinks by this power of the price,
+_MIDDLE_PRICE = 0.013  # from this one on
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -194,7 +198,9 @@ class Decoder(nn.Module):
         """Heads: everything of ``Decoded`` but the sizes, padded places not yet cleared."""
         root = math.sqrt(slots.shape[2])
         log_gain, bias = self.per_slot(slots).unbind(dim=2)
-        affinity = torch.tanh(self._affinity_logits(slots, outputs, present[1]))  # (G, h, c)
+        affinity = torch.tanh(
+            self._affinity_logits(slots, outputs, present=present[1])
+        )  # (G, h, c)
         affinity = affinity * present[1].unsqueeze(1)
         amplitude = torch.exp(_SPREAD * self.amplitude(slots))  # (G, h, 1)
         channels = self.channel(slots) * amplitude  # (G, h, r')
@@ -211,7 +217,7 @@ class Decoder(nn.Module):
             "activation": self.activation(slots),
         }
 
-    def _affinity_logits(self, slots: Tensor, outputs: Tensor, present: Tensor) -> Tensor:
+    def _affinity_logits(self, slots: Tensor, outputs: Tensor, *, present: Tensor) -> Tensor:
         """How each slot leans to each output: by what sets the output apart from the others.
 
         Args:

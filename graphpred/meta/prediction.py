@@ -141,7 +141,7 @@ class Prediction:
         ]
 
     def redraw(self, k: int, *, generator: torch.Generator) -> list["Prediction"]:
-        """K predictions like this one with fresh latents of all hidden neurons."""
+        """Some predictions like this one, k of them, with fresh latents of all hidden neurons."""
         shape = (self.widths[1], LATENT_SIZE)
         latents = [torch.randn(shape, generator=generator) for _ in range(k)]
         return [self._decoded(self.price, z) for z in latents]

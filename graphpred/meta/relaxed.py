@@ -1,8 +1,8 @@
 """The differentiable form of the paper's F, which the meta-model is trained on.
 
 Expected loss of the predicted network on fresh rows + PRICE_FACTOR·λ·E[K]/N + the edges that the
-pair's architecture contradicts, α·E[false] + β·E[missed], after matching hidden neurons (Hungarian
-method), + the cross-entropy of the matched neurons' activation classes.
+pair's architecture Z_j contradicts, (α·E[false] + β·E[missed]) / K_j, after matching hidden neurons
+(Hungarian method), + a quarter of the cross-entropy of the matched neurons' activation classes.
 Notation as in ``graphpred.meta.decoder``; m rows.
 """
 
@@ -20,6 +20,7 @@ from graphpred.meta.decoder import Decoded
 
 PRICE_FACTOR = 3.0
 """Cross-entropy falls about as much faster than the error does."""
+_ACTIVATION_SHARE = 0.25  # of the activations' cross-entropy in the pairs' term
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,7 +123,9 @@ def pair_loss(
         false = (predicted * (1 - wanted)).sum()
         missed = ((1 - predicted) * wanted).sum()
         structure = (alpha * false + beta * missed) / z.n_edges
-        losses.append(structure + _activation_loss(decoded, g, z, order, activations))
+        losses.append(
+            structure + _activation_loss(decoded, z, g=g, order=order, activations=activations)
+        )
     return torch.stack(losses)
 
 
@@ -140,7 +143,7 @@ def _match(predicted: Tensor, wanted: Tensor, *, alpha: float, beta: float) -> T
 
 
 def _activation_loss(
-    decoded: Decoded, g: int, z: Architecture, order: Tensor, activations: Sequence[int]
+    decoded: Decoded, z: Architecture, *, g: int, order: Tensor, activations: Sequence[int]
 ) -> Tensor:
     """Cross-entropy of the classes of matched neurons that have edges and a known class."""
     hidden = z.activation[z.starts[1] : z.starts[2]][order.cpu()]  # (h,)
@@ -153,4 +156,4 @@ def _activation_loss(
     position = {index: i for i, index in enumerate(activations)}
     target = torch.tensor([position[index] for index in hidden[known].tolist()])
     logits = decoded.activation[g, : len(hidden)][known.to(decoded.activation.device)]
-    return functional.cross_entropy(logits, target.to(logits.device)) / 4
+    return _ACTIVATION_SHARE * functional.cross_entropy(logits, target.to(logits.device))

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from graphpred.activations import ACTIVATIONS, activation_indices
+from graphpred.activations import activation_indices, activation_names
 from graphpred.architecture import Architecture
 from graphpred.errors import StoreError
 from graphpred.weights import Weights
@@ -124,7 +124,7 @@ class Pair:
             "widths": z.widths,
             "edge_source": z.edges[0].tolist(),
             "edge_target": z.edges[1].tolist(),
-            "activation": [ACTIVATIONS[index].name for index in z.activation.tolist()],
+            "activation": activation_names(z.activation),
             "edge_weight": self.weights.edge.tolist(),
             "bias": self.weights.bias.tolist(),
             "n_edges": z.n_edges,

@@ -143,17 +143,17 @@ def _activate(z: Tensor, layer: Layer) -> Tensor:
 def _by_network(rows: Tensor, layer: Layer) -> Tensor:
     """From rows by activation class, ``(R_k, m)``, to rows by network, ``(B, H_k, m)``."""
     if not layer.in_order:
-        rows = _move(rows, layer.padded, layer.place)
+        rows = _move(rows, index=layer.padded, inverse=layer.place)
     return rows.view(-1, layer.width, rows.shape[1])
 
 
 def _rows(by_network: Tensor, layer: Layer) -> Tensor:
     """The way back: ``(B, H_k, m)`` to ``(R_k, m)``."""
     flat = by_network.flatten(0, 1)  # (B * H_k, m)
-    return flat if layer.in_order else _move(flat, layer.place, layer.padded)
+    return flat if layer.in_order else _move(flat, index=layer.place, inverse=layer.padded)
 
 
-def _move(rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+def _move(rows: Tensor, *, index: Tensor, inverse: Tensor) -> Tensor:
     moved: Tensor = _Move.apply(rows, index, inverse)  # type: ignore[no-untyped-call]
     return moved
 

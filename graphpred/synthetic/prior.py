@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graphpred.activations import ACTIVATIONS, activation_indices
 from graphpred.errors import InputError
+from graphpred.seeds import log_uniform
 from graphpred.space import DEFAULT_ACTIVATIONS
 from graphpred.split import Split
 from graphpred.task import Task, standardise
@@ -71,8 +72,8 @@ def draw_task(*, generator: torch.Generator, config: PriorConfig | None = None) 
 
 def _try_to_draw(generator: torch.Generator, *, config: PriorConfig) -> Task | None:
     """A data set, or None if it came out without two classes to tell apart."""
-    n = _log_uniform(*config.features, generator=generator)
-    m_train = _log_uniform(*config.train_rows, generator=generator)
+    n = log_uniform(*config.features, generator=generator)
+    m_train = log_uniform(*config.train_rows, generator=generator)
     m = m_train + config.validation_rows
     is_regression = _uniform(generator) < config.regression_share
     c = 1 if is_regression else _n_classes(config.classes, generator=generator)
@@ -105,12 +106,12 @@ def _draw_features(m: int, n: int, *, generator: torch.Generator) -> Tensor:
     """Correlated, heavy-tailed, skewed, discrete and binary columns. Float, ``(m, n)``."""
     X = torch.randn(m, n, generator=generator)
     if _uniform(generator) < 0.6:
-        rank = _log_uniform(1, max(1, n // 2), generator=generator)
+        rank = log_uniform(1, max(1, n // 2), generator=generator)
         factors = torch.randn(m, rank, generator=generator)
         loadings = torch.randn(rank, n, generator=generator) / math.sqrt(rank)
         X = X + 2 * _uniform(generator) * factors @ loadings
     if _uniform(generator) < 0.3:  # clusters
-        centres = 2 * torch.randn(_log_uniform(2, 6, generator=generator), n, generator=generator)
+        centres = 2 * torch.randn(log_uniform(2, 6, generator=generator), n, generator=generator)
         X = X + centres[torch.randint(len(centres), (m,), generator=generator)]
     X = standardise(X, torch.arange(m))[0]
     kinds = torch.rand(n, generator=generator)
@@ -125,11 +126,11 @@ def _draw_features(m: int, n: int, *, generator: torch.Generator) -> Tensor:
 def _draw_scores(X: Tensor, c: int, *, generator: torch.Generator) -> Tensor:
     """Scores of one to three random functions of some features. Float, shape ``(m, c)``."""
     n = X.shape[1]
-    n_relevant = _log_uniform(1, n, generator=generator)
+    n_relevant = log_uniform(1, n, generator=generator)
     relevant = X[:, torch.randperm(n, generator=generator)[:n_relevant]]
     relevant = standardise(relevant, torch.arange(len(X)))[0].clamp(-4, 4)
     total = torch.zeros(len(X), c)
-    for _ in range(_log_uniform(1, 3, generator=generator)):
+    for _ in range(log_uniform(1, 3, generator=generator)):
         family = _FAMILIES[int(torch.randint(len(_FAMILIES), (), generator=generator))]
         part = family(relevant, c, generator)
         total = total + (0.3 + _uniform(generator)) * _scaled(part)
@@ -143,8 +144,8 @@ def _linear(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
 
 def _network(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
     """A sparse network with one hidden layer and mixed activations."""
-    n, h = X.shape[1], _log_uniform(2, 16, generator=generator)
-    fan_in = _log_uniform(1, min(n, 5), generator=generator)
+    n, h = X.shape[1], log_uniform(2, 16, generator=generator)
+    fan_in = log_uniform(1, min(n, 5), generator=generator)
     chosen = torch.rand(n, h, generator=generator).argsort(dim=0) < fan_in
     z = X @ (torch.randn(n, h, generator=generator) * chosen) + torch.randn(h, generator=generator)
     hidden = torch.empty_like(z)
@@ -158,8 +159,8 @@ def _network(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
 def _trees(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
     """A few trees, each with one split per level. Leaves hold random scores."""
     scores = torch.zeros(len(X), c)
-    for _ in range(_log_uniform(1, 4, generator=generator)):
-        depth = _log_uniform(1, 4, generator=generator)
+    for _ in range(log_uniform(1, 4, generator=generator)):
+        depth = log_uniform(1, 4, generator=generator)
         features = torch.randint(X.shape[1], (depth,), generator=generator)
         thresholds = 0.8 * torch.randn(depth, generator=generator)
         bits = (X[:, features] > thresholds).long()  # (m, depth)
@@ -214,9 +215,3 @@ def _n_classes(bounds: tuple[int, int], *, generator: torch.Generator) -> int:
 
 def _uniform(generator: torch.Generator) -> float:
     return float(torch.rand((), generator=generator))
-
-
-def _log_uniform(low: int, high: int, *, generator: torch.Generator) -> int:
-    """An integer between two bounds, both included, log-uniform."""
-    span = math.log((high + 1) / low)
-    return min(high, int(low * math.exp(span * _uniform(generator))))
