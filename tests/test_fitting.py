@@ -243,7 +243,7 @@ def test_a_network_not_better_than_a_constant_says_so(kind):
     if kind == "classification":  # a model that says nothing names the first class
         task = rebuilt(task, y=(torch.arange(task.n_rows) % 3 == 2).long())
 
-    network = fit(task, silent_model(), density=0.5, steps=0).network
+    network = fit(task, silent_model(), penalty=0.01, steps=0).network
 
     (notice,) = [w for w in network_warnings(network) if "not better than" in w]
     assert "validation" in notice

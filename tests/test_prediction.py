@@ -76,26 +76,33 @@ def test_architecture_has_at_most_the_edges_allowed(any_prediction, n_edges):
     assert z.n_edges <= n_edges
 
 
-def test_the_number_of_edges_is_used_up_but_for_one_neurons_edges(any_prediction):
+def test_likely_edges_are_used_up_but_for_one_neurons_edges(any_prediction):
     """One more edge revives at most the dead ones of one hidden neuron."""
     n, _, c = any_prediction.widths
 
     for limit in range(2, any_prediction.n_possible_edges + 1, 3):
         z = any_prediction.architecture(n_edges=limit)
-        assert limit - max(n, c) <= z.n_edges <= limit
+        likely = any_prediction.near(limit).architecture()
+        assert min(limit - max(n, c), likely.n_edges) <= z.n_edges <= limit
 
 
-def test_all_edges_are_used_when_all_are_allowed(prediction):
-    n_possible = prediction.n_possible_edges
+def test_a_network_is_not_filled_up_with_unlikely_edges(any_prediction):
+    cheapest = any_prediction.at(PRICE_RANGE[0])
+    limit = any_prediction.n_possible_edges
 
-    assert prediction.architecture(n_edges=n_possible).n_edges == n_possible
+    proposal = any_prediction.proposal(n_edges=limit)
+
+    if cheapest.architecture().n_edges:
+        assert proposal.architecture == any_prediction.near(limit).architecture()
+        assert bool((proposal.start.edge != 0).all())
 
 
 @pytest.mark.parametrize("limit", [2, 7, 15, 30])
 def test_within_takes_as_many_of_the_most_probable_edges_as_possible(any_prediction, limit):
+    n_likely = sum(int((p >= 0.5).sum()) for p in any_prediction.probabilities)
     expected = [
         z.masks
-        for k in range(any_prediction.n_possible_edges + 1)
+        for k in range(n_likely + 1)
         if (z := most_probable(any_prediction, k)).n_edges <= limit
     ][-1]
 

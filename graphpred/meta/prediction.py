@@ -87,6 +87,11 @@ class Prediction:
         n, h, c = self.widths
         return n * h + h * c
 
+    @property
+    def _n_likely(self) -> int:
+        """Edges of probability ½ and more."""
+        return sum(int((p >= 0.5).sum()) for p in self.probabilities)
+
     def at(self, price: float) -> "Prediction":
         """The same data set and latents at another price, a positive number."""
         if not 0 < price < math.inf:
@@ -103,8 +108,9 @@ class Prediction:
         """A network with its predicted weights as the start.
 
         Args:
-            n_edges: Largest K*. The price is sought at which about as many edges are likely; then
-                the least probable edges go, and dead ones with them.
+            n_edges: Largest K*. The price is sought at which as many edges are likely; then the
+                least probable edges go, and dead ones with them. If not even the lowest price
+                makes so many likely, the network has fewer: it is not filled up.
             density: The same as floor(density · N) edges.
 
         Returns:
@@ -114,8 +120,7 @@ class Prediction:
             InputError: If both are given, or fewer than 2 edges are allowed.
         """
         if n_edges is None and density is None:
-            likely = sum(int((p >= 0.5).sum()) for p in self.probabilities)
-            return self._top(likely)
+            return self._top(self._n_likely)
         limit = self.limit(n_edges=n_edges, density=density)
         return self.near(limit).within(limit)
 
@@ -169,7 +174,10 @@ class Prediction:
         return n_edges
 
     def near(self, limit: int) -> "Prediction":
-        """The prediction at the highest price that still gives ``limit`` live edges or more."""
+        """The prediction at the highest price that still gives ``limit`` live edges or more.
+
+        At the lowest price if none does.
+        """
         low, high = (math.log(price) for price in PRICE_RANGE)
         best = self.at(PRICE_RANGE[0])
         for _ in range(_BISECTIONS):
@@ -182,8 +190,11 @@ class Prediction:
         return best
 
     def within(self, limit: int) -> Proposal:
-        """As many of the most probable edges as give at most ``limit`` live ones."""
-        low, high = 0, self.n_possible_edges
+        """As many of the likely edges, most probable first, as give at most ``limit`` live ones.
+
+        If none of them connects a feature to an output, the most probable path.
+        """
+        low, high = 0, self._n_likely
         while low < high:  # live edges never fall when edges are added
             middle = (low + high + 1) // 2
             if self._top(middle).architecture.n_edges <= limit:

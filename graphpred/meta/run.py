@@ -139,7 +139,7 @@ def _model(config: RunConfig) -> MetaModel:
 
 def _identity(pairs: list[Pair], *, config: RunConfig) -> dict[str, Any]:
     """What makes one training another one, besides ``TrainConfig``."""
-    keys = sorted((pair.digest, pair.search, pair.price) for pair in pairs)
+    keys = sorted((pair.digest, pair.search_seed, pair.price) for pair in pairs)
     return {
         "pairs": hashlib.sha256(repr(keys).encode()).hexdigest() if pairs else None,
         "prior": config.prior or not pairs,

@@ -66,7 +66,6 @@ class Layout:
     """Positions of a block's weights.
 
     Attributes:
-        n_networks: B.
         layers: Layers 1 … t.
         links: All links, by target, then source.
         size: Entries of the flat buffer.
@@ -76,7 +75,6 @@ class Layout:
         bias_counts: Biases per network.
     """
 
-    n_networks: int
     layers: tuple[Layer, ...]
     links: tuple[Link, ...]
     size: int
@@ -120,7 +118,6 @@ def block_layout(networks: Sequence[Architecture], *, device: torch.device) -> L
         links.append(Link(source=s, target=k, offset=size, shape=shape))
         size += int(np.prod(shape))
     return Layout(
-        n_networks=len(networks),
         layers=tuple(layers),
         links=tuple(links),
         size=size,
