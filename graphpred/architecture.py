@@ -248,17 +248,18 @@ class Architecture:
     @cached_property
     def live(self) -> Tensor:
         """Whether every edge is on a path from an input to an output. Bool, ``(n_edges,)``."""
-        source, target = self.edges
-        source_layer, target_layer = self.layer[source], self.layer[target]
-        reached = self.layer == 0  # (n_neurons,)
-        useful = self.layer == self.n_layers  # (n_neurons,)
+        source, target = self.edges.numpy()  # numpy: tensors this small cost several times more
+        layer = self.layer.numpy()
+        source_layer, target_layer = layer[source], layer[target]
+        reached = layer == 0  # (n_neurons,)
+        useful = layer == self.n_layers  # (n_neurons,)
         for k in range(1, self.n_layers):
             into = target_layer == k
             reached[target[into & reached[source]]] = True
         for k in range(self.n_layers - 1, 0, -1):
             out_of = source_layer == k
             useful[source[out_of & useful[target]]] = True
-        return reached[source] & useful[target]
+        return torch.from_numpy(reached[source] & useful[target])
 
     @property
     def n_live_edges(self) -> int:

@@ -18,72 +18,83 @@ from torch.nn import functional
 from graphpred.errors import InputError
 
 Kind = Literal["classification", "regression"]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""From scores ``(B, c, m)`` and y, int64 ``(m,)`` or float ``(m, c)``, to losses ``(B,)``."""
+Weight = Tensor | None
+Loss = Callable[[Tensor, Tensor, Weight], Tensor]
+"""From scores ``(B, c, m)``, y, int64 ``(m,)`` or float ``(m, c)``, and what every row counts for,
+float64 ``(m,)`` or None, to losses ``(B,)``."""
 
 
-def error(scores: Tensor, y: Tensor) -> Tensor:
+def _mean(values: Tensor, weight: Weight) -> Tensor:
+    """Mean over the rows, which are last; exact ties stay ties without weights."""
+    return values.mean(dim=-1) if weight is None else values @ weight / weight.sum()
+
+
+def error(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """1 − accuracy."""
-    return (scores.argmax(dim=1) != y).double().mean(dim=1)
+    return _mean((scores.argmax(dim=1) != y).double(), weight)
 
 
-def balanced_error(scores: Tensor, y: Tensor) -> Tensor:
+def balanced_error(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """1 − mean recall over the classes that occur in ``y``."""
     wrong = (scores.argmax(dim=1) != y).double()  # (B, m)
-    counts = torch.bincount(y).double()  # (c,)
-    per_class = torch.zeros(len(scores), len(counts), dtype=torch.float64, device=scores.device)
+    if weight is not None:
+        wrong = wrong * weight
+    totals = torch.bincount(y, weights=weight).double()  # (c,)
+    per_class = torch.zeros(len(scores), len(totals), dtype=torch.float64, device=scores.device)
     per_class.index_add_(1, y, wrong)
-    present = counts > 0
-    return (per_class[:, present] / counts[present]).mean(dim=1)
+    present = totals > 0
+    return (per_class[:, present] / totals[present]).mean(dim=1)
 
 
-def auc_error(scores: Tensor, y: Tensor) -> Tensor:
+def auc_error(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """1 − area under the ROC curve; with several classes the mean of one-versus-rest areas."""
+    if weight is None:
+        weight = torch.ones(len(y), dtype=torch.float64, device=y.device)
     probability = scores.double().softmax(dim=1)  # (B, c, m)
     n_classes = scores.shape[1]
     errors = []
     for k in range(1, 2) if n_classes == 2 else range(n_classes):
-        positive = y == k
-        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-        if n_positive and n_negative:
-            rank_sum = _average_ranks(probability[:, k])[:, positive].sum(dim=1)  # (B,)
-            wins = rank_sum - n_positive * (n_positive + 1) / 2
-            errors.append(1 - wins / (n_positive * n_negative))
+        positive, negative = weight * (y == k), weight * (y != k)  # (m,)
+        if positive.sum() > 0 and negative.sum() > 0:
+            below = _weight_below(probability[:, k], negative)  # (B, m)
+            errors.append(1 - below @ positive / (positive.sum() * negative.sum()))
     if not errors:
         raise InputError("1 - ROC AUC needs rows of two classes or more; got rows of one.")
     return torch.stack(errors).mean(dim=0)
 
 
-def _average_ranks(values: Tensor) -> Tensor:
-    """Ranks from 1 along the last dimension; ties share their mean rank."""
+def _weight_below(values: Tensor, weight: Tensor) -> Tensor:
+    """Weight of the rows with lesser values, and half of that with equal ones. ``(B, m)``."""
     ordered, order = values.sort(dim=-1)
+    before = functional.pad(weight[order].cumsum(dim=-1), (1, 0))  # (B, m + 1)
     first = torch.searchsorted(ordered, ordered, side="left")
     last = torch.searchsorted(ordered, ordered, side="right")
-    ranks = torch.empty_like(values)
-    return ranks.scatter_(-1, order, (first + last + 1).to(values.dtype) / 2)
+    middle = (before.gather(-1, first) + before.gather(-1, last)) / 2
+    return torch.empty_like(values).scatter_(-1, order, middle)
 
 
-def log_loss(scores: Tensor, y: Tensor) -> Tensor:
+def log_loss(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """Mean cross-entropy, in nats."""
     target = y.expand(len(scores), -1)
-    return functional.cross_entropy(scores.double(), target, reduction="none").mean(dim=1)
+    return _mean(functional.cross_entropy(scores.double(), target, reduction="none"), weight)
 
 
-def mse(scores: Tensor, y: Tensor) -> Tensor:
+def mse(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """Mean squared error, in squared units of ``y``."""
-    return (scores.double() - y.T.double()).square().mean(dim=(1, 2))
+    return _mean((scores.double() - y.T.double()).square(), weight).mean(dim=1)
 
 
-def mae(scores: Tensor, y: Tensor) -> Tensor:
+def mae(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """Mean absolute error, in units of ``y``."""
-    return (scores.double() - y.T.double()).abs().mean(dim=(1, 2))
+    return _mean((scores.double() - y.T.double()).abs(), weight).mean(dim=1)
 
 
-def unexplained(scores: Tensor, y: Tensor) -> Tensor:
+def unexplained(scores: Tensor, y: Tensor, weight: Weight = None) -> Tensor:
     """1 − R², averaged over the outputs; a constant output in ``y`` counts with variance 1."""
     y = y.T.double()  # (c, m)
-    residual = (scores.double() - y).square().mean(dim=2)  # (B, c)
-    variance = y.var(dim=1, correction=0)  # (c,), for a constant perhaps a rounding error
+    residual = _mean((scores.double() - y).square(), weight)  # (B, c)
+    deviation = (y - _mean(y, weight)[:, None]).square()
+    variance = _mean(deviation, weight)  # (c,), for a constant perhaps a rounding error
     constant = (y == y[:, :1]).all(dim=1)  # (c,)
     return (residual / torch.where(constant, torch.ones_like(variance), variance)).mean(dim=1)
 
@@ -139,19 +150,22 @@ class Objective:
         """The kind of task that the loss is for."""
         return LOSSES[self.loss][1]
 
-    def losses(self, scores: Tensor, y: Tensor) -> Tensor:
+    def losses(self, scores: Tensor, y: Tensor, *, weight: Weight = None) -> Tensor:
         """L of B networks; a network with scores that are not finite has loss ∞.
 
         Args:
             scores: Outputs before softmax. Float, shape ``(B, c, m)``.
             y: Classes, int64 of shape ``(m,)``, or targets, float of shape ``(m, c)``.
+            weight: What every row counts for, at least 0; by default all the same.
+                Float, shape ``(m,)``.
 
         Returns:
             Float64, shape ``(B,)``.
         """
+        weight = _checked_weight(weight, n_rows=len(y), device=scores.device)
         finite = scores.isfinite().all(dim=2).all(dim=1)  # (B,)
         safe = torch.where(finite[:, None, None], scores, torch.zeros_like(scores))
-        values = LOSSES[self.loss][0](safe, y)
+        values = LOSSES[self.loss][0](safe, y, weight)
         return torch.where(finite, values, torch.full_like(values, math.inf))
 
     def cost(self, n_edges: int) -> float:
@@ -167,6 +181,19 @@ class Objective:
         """𝔏 of B networks with the given numbers of edges. Float64, shape ``(B,)``."""
         costs = torch.tensor([self.cost(k) for k in n_edges], dtype=torch.float64)
         return self.losses(scores, y) + costs.to(scores.device)
+
+
+def _checked_weight(weight: Weight, *, n_rows: int, device: torch.device) -> Weight:
+    if weight is None:
+        return None
+    weight = weight.to(device, torch.float64)
+    total = float(weight.sum())
+    if weight.shape != (n_rows,) or not (bool((weight >= 0).all()) and 0 < total < math.inf):
+        raise InputError(
+            f"weights must be {n_rows} numbers of at least 0, some above; "
+            f"got shape {tuple(weight.shape)} with sum {total}."
+        )
+    return weight
 
 
 def _check_increasing(g: Callable[[int], float]) -> None:

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -203,27 +204,43 @@ class SearchSpace:
 
     def _build(self, flat: Tensor, *, generator: torch.Generator) -> Architecture:
         """From sorted positions among the N possible edges; activations drawn uniformly."""
-        blocks, offset, start = [], 0, 0
-        for width, following in itertools.pairwise(self.widths):
-            inside = flat[(flat >= offset) & (flat < offset + width * following)] - offset
-            source = start + inside // following
-            target = start + width + inside % following
-            blocks.append(torch.stack([source, target]))  # (2, k)
-            offset += width * following
-            start += width
         return Architecture(
-            edges=torch.cat(blocks, dim=1),
+            edges=self._possible_edges[:, flat],
             activation=self._draw_activation(generator=generator),
             widths=self.widths,
         )
 
+    @cached_property
+    def _possible_edges(self) -> Tensor:
+        """Source and target of the N possible edges, sorted. Int64, shape ``(2, N)``."""
+        starts = itertools.accumulate(self.widths, initial=0)
+        return torch.cat(
+            [
+                torch.cartesian_prod(
+                    torch.arange(start, start + width),
+                    torch.arange(start + width, start + width + following),
+                )
+                for start, (width, following) in zip(
+                    starts, itertools.pairwise(self.widths), strict=False
+                )
+            ]
+        ).T.contiguous()
+
+    @cached_property
+    def _choices(self) -> list[tuple[Tensor, int]]:
+        """Activation classes to choose from, and for how many neurons: hidden, output."""
+        layers = (
+            (self.activations, sum(self.widths[1:-1])),
+            (self.output_activations, self.widths[-1]),
+        )
+        return [(torch.tensor(activation_indices(names)), n) for names, n in layers]
+
     def _draw_activation(self, *, generator: torch.Generator) -> Tensor:
-        n_hidden, n_outputs = sum(self.widths[1:-1]), self.widths[-1]
-        parts = [torch.full((self.widths[0],), IDENTITY)]
-        for names, n in ((self.activations, n_hidden), (self.output_activations, n_outputs)):
-            choices = torch.tensor(activation_indices(names))
-            parts.append(choices[torch.randint(len(choices), (n,), generator=generator)])
-        return torch.cat(parts)  # (n_neurons,)
+        drawn = [
+            choices[torch.randint(len(choices), (n,), generator=generator)]
+            for choices, n in self._choices
+        ]
+        return torch.cat([torch.full((self.widths[0],), IDENTITY), *drawn])  # (n_neurons,)
 
 
 def _fewest_edges(active: Sequence[int]) -> int:

@@ -18,8 +18,11 @@ from graphpred.errors import InputError
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective
 from graphpred.population import LEARNING_RATE, Population
-from graphpred.population.block import Block, training_loss
+from graphpred.population.batches import Batches
+from graphpred.population.block import Block
+from graphpred.population.layout import block_layout
 from graphpred.seeds import generator_for
+from graphpred.space import SearchSpace
 from graphpred.weights import Weights, initial_weights
 
 CLASSES = ("identity", "relu", "tanh", "sin", "gaussian", "abs", "sigmoid", "square")
@@ -203,18 +206,150 @@ def test_order_and_number_of_networks_do_not_matter(generator):
     assert_close(losses(few), straight[few], dtype=torch.float32)
 
 
-def test_many_rows_and_wide_layers_stand_in_blocks_of_eight(generator):
+def test_many_rows_and_wide_layers_stand_in_several_blocks(generator):
     case = Case("wide")
-    networks = random_networks(19, case, generator=generator, widest=40)
-    X, y = rows_for(case, generator=generator, m=900)
-    assert len(Population(networks)._blocks(n_rows=900)) == 3
+    networks = random_networks(40, case, generator=generator, widest=60)
+    X, y = rows_for(case, generator=generator, m=1000)
+    blocks = list(Population(networks)._blocks(list(range(40)), n_rows=1000))
+    assert len(blocks) > 1
+    assert all(len(block) >= 8 for block in blocks[:-1])
+    assert sorted(itertools.chain(*blocks)) == list(range(40))
 
     together = Population(networks, seed=3).fit(X, y, steps=6).losses(X, y, loss="log_loss")
 
-    for i, z in enumerate(networks[:4]):
+    for i in [block[0] for block in blocks]:
         start = Population(networks, seed=3).weights[i]
-        alone = Population([z], start=[start]).fit(X, y, steps=6)
+        alone = Population([networks[i]], start=[start]).fit(X, y, steps=6)
         assert_close(together[i : i + 1], alone.losses(X, y, loss="log_loss"), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_without_biases_a_network_trains_as_one_whose_biases_are_held_at_zero(case, generator):
+    networks = random_networks(3, case, generator=generator)
+    X, y = rows_for(case, generator=generator)
+    start = [
+        Weights(edge=w.edge, bias=torch.ones_like(w.bias))
+        for w in (initial_weights(z, seed=i) for i, z in enumerate(networks))
+    ]
+
+    population = Population(networks, start=start, bias=False).fit(X, y, steps=15)
+
+    for i, z in enumerate(networks):
+        network = module(z, initial_weights(z, seed=i), regression=case.regression)
+        network.bias.requires_grad_(False)
+        if z.n_live_edges:
+            plain_loop(network, itertools.repeat((X, y)), steps=15)
+        expected = loss_of(network, X, y, loss=case.loss)
+        assert not population.weights[i].bias.any()
+        assert_close(population.losses(X, y, loss=case.loss)[i], expected, dtype=torch.float32)
+
+
+def repeated(X, y, counts):
+    rows = torch.repeat_interleave(torch.arange(len(X)), counts)
+    return X[rows], y[rows]
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[10]], ids=lambda case: case.name)
+def test_a_row_of_weight_two_counts_as_two_rows(case, generator):
+    networks = random_networks(3, case, generator=generator)
+    X, y = rows_for(case, generator=generator)
+    counts = torch.randint(0, 4, (40,), generator=generator)
+
+    def trained(X, y, **weights):
+        population = Population(networks, seed=1, dtype=torch.float64)
+        return population.fit(X, y, steps=20, **weights)
+
+    weighted = trained(X, y, sample_weight=0.5 * counts)
+
+    expected = trained(*repeated(X, y, counts))
+    torch.testing.assert_close(weighted.scores(X), expected.scores(X))
+    assert not torch.allclose(trained(X, y).scores(X), expected.scores(X), atol=1e-3)
+    for loss in ("mse", "mae", "unexplained") if case.regression else (
+        "error", "balanced_error", "log_loss", "auc_error",
+    ):  # fmt: skip
+        torch.testing.assert_close(
+            weighted.losses(X, y, loss=loss, sample_weight=0.5 * counts),
+            expected.losses(*repeated(X, y, counts), loss=loss),
+        )
+
+
+def test_class_weights_are_sample_weights(generator):
+    case = CASES[1]
+    networks = random_networks(3, case, generator=generator)
+    X, _ = rows_for(case, generator=generator)
+    y = torch.tensor([0] * 25 + [1] * 10 + [2] * 5)
+
+    def scores(**weights):
+        return Population(networks, seed=1).fit(X, y, steps=20, **weights).scores(X)
+
+    of_classes = torch.tensor([1.0, 2.0, 0.5])
+    assert torch.equal(scores(class_weight=of_classes), scores(sample_weight=of_classes[y]))
+    assert torch.equal(
+        scores(class_weight="balanced"),
+        scores(sample_weight=1 / torch.tensor([25.0, 10.0, 5.0]).double()[y]),
+    )
+    both = scores(class_weight=[1.0, 2.0, 0.5], sample_weight=torch.arange(1.0, 41.0))
+    assert torch.equal(both, scores(sample_weight=of_classes[y] * torch.arange(1.0, 41.0)))
+
+
+def test_weights_reach_mini_batches(generator):
+    case = CASES[2]
+    networks = random_networks(2, case, generator=generator)
+    X, y = rows_for(case, generator=generator, m=1100)
+    only_first = (y == 0).float()
+
+    population = Population(networks, seed=1).fit(X, y, steps=30, sample_weight=only_first)
+
+    assert (population.predict(X) == 0).float().mean() > 0.95
+    unweighted = Population(networks, seed=1).fit(X, y, steps=30)
+    assert (unweighted.predict(X) == 0).float().mean() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"sample_weight": torch.ones(3)}, "one number a row, 40; got"),
+        ({"sample_weight": torch.zeros(40)}, "at least 0, and some above"),
+        ({"sample_weight": -torch.ones(40)}, "at least 0, and some above"),
+        ({"sample_weight": torch.full((40,), torch.nan)}, "at least 0, and some above"),
+        ({"class_weight": [1.0, 2.0]}, "one number a class, 3; got"),
+        ({"class_weight": "even"}, "numbers or 'balanced'; got 'even'"),
+    ],
+)
+def test_weights_of_rows_must_fit(weights, message, generator):
+    case = CASES[1]
+    X, y = rows_for(case, generator=generator)
+    population = Population(random_networks(1, case, generator=generator))
+
+    with pytest.raises(InputError, match=message):
+        population.fit(X, y, **weights)
+
+
+def test_targets_have_no_class_weights(generator):
+    case = CASES[9]
+    X, y = rows_for(case, generator=generator)
+    population = Population(random_networks(1, case, generator=generator))
+
+    with pytest.raises(InputError, match="needs classes"):
+        population.fit(X, y, class_weight="balanced")
+
+
+def test_a_dense_first_layer_is_one_product(generator):
+    space = SearchSpace(widths=(30, 30, 2), activations=("tanh", "relu"))
+
+    first, second = (
+        block_layout(
+            [space.sample(generator=generator, n_edges=n_edges)],
+            bias=True,
+            device=torch.device("cpu"),
+        )
+        .layers[0]
+        .dense
+        for n_edges in (700, 90)
+    )
+
+    assert first is not None
+    assert second is None
 
 
 def test_same_seed_gives_the_same_bits_and_another_seed_another_network(generator):
@@ -276,11 +411,12 @@ def test_gradients_are_those_of_autograd(case, seed, n):
         )
         for z in networks
     ]
-    block = Block(networks, start, device=torch.device("cpu"), dtype=torch.float64)
+    numbers = torch.cat([*(w.edge for w in start), *(w.bias for w in start)])
+    block = Block(networks, numbers[None], bias=True)
+    batches = Batches(X, y, weight=None, n_outputs=case.outputs, seed=0)
 
-    training_loss(block.scores(X.T), y).sum().backward()
-
-    gradient = block._gradient[block.layout.position]
+    gradient = torch.zeros_like(numbers)
+    gradient[block.layout.place] = block.gradient(batches, step=0)
     modules = [module(z, w, dtype=torch.float64) for z, w in zip(networks, start, strict=True)]
     for network in modules:
         scores = network(X)
@@ -364,9 +500,8 @@ def test_more_than_1024_rows_come_in_batches_of_512(regression, generator):
     X, y = rows_for(case, generator=generator, m=1100)
 
     def batches(seed):
-        order_of = generator_for(seed)
-        while True:
-            order = torch.randperm(1100, generator=order_of)
+        for epoch in itertools.count():
+            order = torch.randperm(1100, generator=generator_for(seed, "epoch", epoch))
             yield from ((X[rows], y[rows]) for rows in (order[:512], order[512:1024]))
 
     population = Population(networks, seed=[0, 1, 2]).fit(X, y, steps=7, batch_seed=9)

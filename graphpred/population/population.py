@@ -2,31 +2,35 @@
 
 Networks stand in blocks. A block's size is a fixed function of the shapes, so results do not depend
 on the machine; every network has its own seed, so it does not matter which others stand beside it.
+Notation: B networks, m rows, n inputs, c outputs; P prices.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import LOSSES, Objective, default_loss
-from graphpred.population.block import Block
-from graphpred.seeds import derived_seed, generator_for
+from graphpred.population.batches import FULL_BATCH_ROWS, Batches, row_weights
+from graphpred.population.block import Block, Schedule
+from graphpred.population.halving import Halving
+from graphpred.population.layout import live_neurons
+from graphpred.seeds import derived_seed
 from graphpred.weights import Weights, initial_weights
 
-FULL_BATCH_ROWS = 1024
-"""Up to this many rows, every step sees all of them."""
-BATCH_ROWS = 512
-"""Rows of a mini-batch above that."""
 LEARNING_RATE = 0.03
 """Adam's first step for fresh weights."""
 TUNING_RATE = 0.01
 """Adam's first step for weights that were predicted or trained before."""
-_BLOCK_FLOATS = 2**18  # hidden activations of one block: they stay in a core's cache
+_BLOCK_FLOATS = 2**19  # neurons × rows of one block: they stay in a core's cache
+_BLOCK_NETWORKS = 8, 256  # in one block, at least and at most
 _SCORE_ROWS = 8192
 
 
@@ -37,8 +41,13 @@ class Population:
         architectures: The networks; dead neurons cost nothing.
         seed: Network i draws its starting weights from (seed, i); or one seed a network.
         start: Starting weights of every network, instead of fresh ones.
+        bias: Whether neurons have biases; those without stay zero.
         device: Where to compute.
         dtype: ``torch.float32`` or ``torch.float64``.
+
+    Attributes:
+        architectures: As given.
+        steps_taken: Steps of every network in the last ``fit``. Int64, shape ``(B,)``.
 
     Raises:
         InputError: If the architectures do not fit together or a seed is missing.
@@ -57,6 +66,7 @@ class Population:
         *,
         seed: int | Sequence[int] = 0,
         start: Sequence[Weights] | None = None,
+        bias: bool = True,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -71,19 +81,27 @@ class Population:
             )
         for architecture, weights in zip(self.architectures, start, strict=True):
             weights.check(architecture)
-        self._weights = [
-            Weights(edge=weights.edge * z.live, bias=weights.bias)
-            for z, weights in zip(self.architectures, start, strict=True)
-        ]
+        self._bias = bias
+        live = torch.cat([z.live for z in self.architectures])
+        biases = torch.cat([weights.bias for weights in start])
+        self._numbers = torch.cat(
+            [torch.cat([weights.edge for weights in start]) * live, biases if bias else 0 * biases]
+        ).to(self._device, self._dtype)  # of all edges, then of all biases
+        self._sizes = np.array(
+            [[z.n_edges for z in self.architectures], [len(weights.bias) for weights in start]]
+        )  # (2, B)
         self._regression = False
+        self.steps_taken = torch.zeros(len(self), dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.architectures)
 
     @property
     def weights(self) -> tuple[Weights, ...]:
-        """Present weights of every network; those of dead edges are zero."""
-        return tuple(self._weights)
+        """Present weights of every network, on the CPU; those of dead edges are zero."""
+        parts = self._numbers.cpu().split(self._sizes.flatten().tolist())
+        pairs = zip(parts[: len(self)], parts[len(self) :], strict=True)
+        return tuple(Weights(edge=edge.clone(), bias=bias.clone()) for edge, bias in pairs)
 
     def fit(
         self,
@@ -93,6 +111,9 @@ class Population:
         steps: int = 100,
         learning_rate: float = LEARNING_RATE,
         batch_seed: int = 0,
+        sample_weight: Tensor | None = None,
+        class_weight: Sequence[float] | Literal["balanced"] | None = None,
+        promote: Halving | None = None,
     ) -> "Population":
         """Train every network from its present weights: Adam with cosine decay.
 
@@ -103,23 +124,53 @@ class Population:
                 of them, else a batch of 512.
             learning_rate: Of the first step.
             batch_seed: Seed of the order of the batches, the same for every network.
+            sample_weight: What every row counts for, at least 0. Float, shape ``(m,)``.
+            class_weight: What the rows of every class count for, c numbers of at least 0; or
+                ``"balanced"``, inversely to the number of rows.
+            promote: Stops hopeless networks before their last step; they keep the weights they had
+                then. By default all train to the end.
 
         Raises:
-            InputError: If X or y does not fit the networks.
+            InputError: If an argument does not fit the networks or the data.
         """
         if steps < 0:
             raise InputError(f"steps must be at least 0; got {steps}.")
         X, y = self._checked(X, y)
         self._regression = y.is_floating_point()
-        if steps == 0:
-            return self
-        for members in self._blocks(n_rows=min(len(X), FULL_BATCH_ROWS)):
-            block, kept = self._block(members)
-            batches = _batches(X, y, seed=batch_seed)
-            block.train(batches, steps=steps, learning_rate=learning_rate)
-            for i, weights, (edges, biases) in zip(members, block.weights(), kept, strict=True):
-                self._weights[i] = _spread(weights, edges=edges, biases=biases)
+        n_outputs = self.architectures[0].widths[-1]
+        weight = row_weights(
+            y, n_outputs=n_outputs, sample_weight=sample_weight, class_weight=class_weight
+        )
+        weight = None if weight is None else weight.to(X)
+        batches = Batches(X, y, weight=weight, n_outputs=n_outputs, seed=batch_seed)
+        if promote is not None:
+            promote = promote.on(*self._checked(promote.X, promote.y), n_networks=len(self))
+        self.steps_taken = torch.zeros(len(self), dtype=torch.int64)
+        if steps:
+            self._train(batches, steps=steps, learning_rate=learning_rate, promote=promote)
         return self
+
+    def _train(
+        self, batches: Batches, *, steps: int, learning_rate: float, promote: Halving | None
+    ) -> None:
+        """Train in turns; after each but the last, the promising networks are promoted."""
+        turns = [0, *(promote.rungs_of(steps) if promote else ()), steps]
+        state = torch.stack([self._numbers, *torch.zeros(2, len(self._numbers)).to(self._numbers)])
+        members = list(range(len(self)))
+        for start, stop in itertools.pairwise(turns):
+            schedule = Schedule(start=start, stop=stop, total=steps, rate=learning_rate)
+            losses = torch.zeros(len(self), dtype=torch.float64)
+            for chosen in self._blocks(members, n_rows=batches.n_rows):
+                columns = self._columns(chosen)
+                block = self._block(chosen, state[:, columns])
+                block.train(batches, schedule=schedule)
+                state[:, columns] = block.state
+                if promote and stop < steps:
+                    losses[chosen] = promote.losses(block)
+            self.steps_taken[members] = stop
+            if promote and stop < steps:
+                members = promote.promoted(losses, members=members)
+        self._numbers = state[0]
 
     def scores(self, X: Tensor) -> Tensor:
         """Outputs before softmax. Float, shape ``(B, c, m)``, on the device of the population."""
@@ -127,12 +178,12 @@ class Population:
         n_outputs = self.architectures[0].widths[-1]
         shape = (len(self), n_outputs, len(X))
         scores = torch.empty(shape, device=self._device, dtype=self._dtype)
-        for members in self._blocks(n_rows=min(len(X), FULL_BATCH_ROWS)):
-            block, _ = self._block(members)
-            with torch.no_grad():
-                for start in range(0, len(X), _SCORE_ROWS):
-                    rows = slice(start, start + _SCORE_ROWS)
-                    scores[members, :, rows] = block.scores(X[rows].T)
+        members = list(range(len(self)))
+        for chosen in self._blocks(members, n_rows=min(len(X), FULL_BATCH_ROWS)):
+            block = self._block(chosen, self._numbers[None, self._columns(chosen)])
+            for start in range(0, len(X), _SCORE_ROWS):
+                rows = slice(start, start + _SCORE_ROWS)
+                scores[chosen, :, rows] = block.scores(X[rows])
         return scores
 
     def predict(self, X: Tensor) -> Tensor:
@@ -143,13 +194,21 @@ class Population:
         scores = self.scores(X)
         return scores.transpose(1, 2) if self._regression else scores.argmax(dim=1)
 
-    def losses(self, X: Tensor, y: Tensor, *, loss: str | None = None) -> Tensor:
+    def losses(
+        self,
+        X: Tensor,
+        y: Tensor,
+        *,
+        loss: str | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         """L of every network; ∞ for one whose outputs are not finite.
 
         Args:
             X: Inputs. Float, shape ``(m, n)``.
             y: Classes, int64 ``(m,)``, or targets, float ``(m,)`` or ``(m, c)``.
             loss: A key of ``LOSSES``; by default ``error``, or ``unexplained`` for targets.
+            sample_weight: What every row counts for. Float, shape ``(m,)``.
 
         Returns:
             Float64, shape ``(B,)``.
@@ -160,7 +219,7 @@ class Population:
         if objective.kind != kind:
             names = ", ".join(name for name, (_, for_kind) in LOSSES.items() if for_kind == kind)
             raise InputError(f"the loss for {kind} must be one of {names}; got {loss!r}.")
-        return objective.losses(self.scores(X), y)
+        return objective.losses(self.scores(X), y, weight=sample_weight)
 
     def networks(self, *, signature: Signature | None = None) -> list[SparseNetwork]:
         """Every network as a module of its own.
@@ -179,29 +238,39 @@ class Population:
             )
         return [
             SparseNetwork(z, weights, signature=signature)
-            for z, weights in zip(self.architectures, self._weights, strict=True)
+            for z, weights in zip(self.architectures, self.weights, strict=True)
         ]
 
-    def _blocks(self, *, n_rows: int) -> list[list[int]]:
+    def _blocks(self, members: list[int], *, n_rows: int) -> Iterator[list[int]]:
         """Members of every block: networks of like size together, sizes fixed by the shapes."""
-        widest = max((max(z.widths[1:-1], default=1) for z in self.architectures), default=1)
-        size = max(8, min(64, _BLOCK_FLOATS // (widest * max(1, n_rows))))
-        by_size = sorted(range(len(self)), key=lambda i: self.architectures[i].n_edges)
-        return [by_size[start : start + size] for start in range(0, len(self), size)]
+        n_neurons = live_neurons([self.architectures[i] for i in members])
+        block: list[int] = []
+        n_floats, (least, most) = 0, _BLOCK_NETWORKS
+        for i in np.argsort(n_neurons, kind="stable").tolist():
+            n_floats += int(n_neurons[i]) * max(1, n_rows)
+            if len(block) >= most or (len(block) >= least and n_floats > _BLOCK_FLOATS):
+                yield block
+                block, n_floats = [], int(n_neurons[i]) * max(1, n_rows)
+            block.append(members[i])
+        if block:
+            yield block
 
-    def _block(self, members: list[int]) -> tuple[Block, list[tuple[Tensor, Tensor]]]:
-        """A block of the members' live parts, and which edges and biases those are."""
-        networks, weights, kept = [], [], []
-        for i in members:
-            z = self.architectures[i]
-            smaller, neurons = z.without_dead_neurons()
-            edges = z.live.nonzero().flatten()
-            biases = neurons[z.widths[0] :] - z.widths[0]
-            present = self._weights[i]
-            networks.append(smaller)
-            weights.append(Weights(edge=present.edge[edges], bias=present.bias[biases]))
-            kept.append((_where(edges, z.n_edges), _where(biases, len(present.bias))))
-        return Block(networks, weights, device=self._device, dtype=self._dtype), kept
+    def _block(self, members: list[int], state: Tensor) -> Block:
+        return Block([self.architectures[i] for i in members], state, bias=self._bias)
+
+    def _columns(self, members: list[int]) -> Tensor:
+        """Where the edges of some networks stand among all numbers, and then their biases."""
+        n_edges, n_biases = self._sizes
+        first_edge = np.cumsum(n_edges) - n_edges
+        first_bias = n_edges.sum() + np.cumsum(n_biases) - n_biases
+        return torch.from_numpy(
+            np.concatenate(
+                [
+                    _ranges(first_edge[members], n_edges[members]),
+                    _ranges(first_bias[members], n_biases[members]),
+                ]
+            )
+        ).to(self._device)
 
     def _checked_inputs(self, X: Tensor) -> Tensor:
         n = self.architectures[0].widths[0]
@@ -255,31 +324,8 @@ def _fresh_weights(
     return [initial_weights(z, seed=own) for z, own in zip(architectures, seeds, strict=True)]
 
 
-def _where(chosen: Tensor, n: int) -> Tensor:
-    """A mask of n places with True at the chosen ones."""
-    mask = torch.zeros(n, dtype=torch.bool)
-    mask[chosen] = True
-    return mask
-
-
-def _spread(weights: Weights, *, edges: Tensor, biases: Tensor) -> Weights:
-    """Put the weights of live parts in their places, zeros elsewhere."""
-    edge = torch.zeros(len(edges), dtype=weights.edge.dtype)
-    edge[edges] = weights.edge
-    bias = torch.zeros(len(biases), dtype=weights.bias.dtype)
-    bias[biases] = weights.bias
-    return Weights(edge=edge, bias=bias)
-
-
-def _batches(X: Tensor, y: Tensor, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All rows again and again, or shuffled batches; X comes transposed, ``(n, m)``."""
-    if len(X) <= FULL_BATCH_ROWS:
-        inputs = X.T.contiguous()
-        while True:
-            yield inputs, y
-    generator = generator_for(seed)
-    while True:
-        order = torch.randperm(len(X), generator=generator).to(X.device)
-        for start in range(0, len(X) - BATCH_ROWS + 1, BATCH_ROWS):
-            rows = order[start : start + BATCH_ROWS]
-            yield X[rows].T.contiguous(), y[rows]
+def _ranges(first: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The integers of several ranges, one after the other."""
+    before = np.cumsum(length) - length
+    numbers: NDArray[np.int64] = np.arange(length.sum()) + np.repeat(first - before, length)
+    return numbers

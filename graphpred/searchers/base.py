@@ -24,7 +24,7 @@ from graphpred.weights import Weights
 
 STEPS_PER_EVALUATION = 100
 """Network-steps that count as one evaluation."""
-_BATCH = 64  # proposals asked for at a time
+_BATCH = 128  # proposals asked for at a time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
