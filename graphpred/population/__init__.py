@@ -1,5 +1,6 @@
 """Many sparse networks trained at the same time."""
 
+from graphpred.population.halving import Halving
 from graphpred.population.population import LEARNING_RATE, TUNING_RATE, Population
 
-__all__ = ["LEARNING_RATE", "TUNING_RATE", "Population"]
+__all__ = ["LEARNING_RATE", "TUNING_RATE", "Halving", "Population"]

@@ -28,7 +28,8 @@ class Halving:
         costs: g(K) of every network at every price, added to its loss; None for no price.
             Float, shape ``(P, B)``.
         rungs: Shares of the steps after which networks are compared, ascending in (0, 1).
-        keep: Share of the networks that goes on at a rung, in (0, 1); one a price at least.
+        keep: Share of the networks that goes on at a rung for every price, in (0, 1); one at
+            least. A network that is among the best at several prices is kept once.
 
     Raises:
         InputError: If a field breaks what is said above.
@@ -38,8 +39,8 @@ class Halving:
     y: Tensor
     loss: str
     costs: Tensor | None = None
-    rungs: Sequence[float] = (0.1, 0.3)
-    keep: float = 1 / 3
+    rungs: Sequence[float] = (0.25, 0.55)
+    keep: float = 0.2
 
     def __post_init__(self) -> None:
         ascending = all(a < b for a, b in zip(self.rungs, self.rungs[1:], strict=False))
@@ -72,7 +73,7 @@ class Halving:
             members: The networks still training.
         """
         costs = torch.zeros(1, len(losses)) if self.costs is None else self.costs
-        n_kept = max(1, math.ceil(self.keep * len(members) / len(costs)))
+        n_kept = math.ceil(self.keep * len(members))
         objectives = losses[members] + costs[:, members]  # (P, n_members)
         best = objectives.argsort(dim=1, stable=True)[:, :n_kept]  # (P, n_kept)
         return [members[i] for i in best.flatten().unique().tolist()]

@@ -11,12 +11,14 @@ from graphpred.searchers.base import (
     search,
 )
 from graphpred.searchers.exhaustive import ExhaustiveSearch
+from graphpred.searchers.halving import HalvingSearch
 from graphpred.searchers.random import random_live_search, random_search
 from graphpred.searchers.tuning import TunedPenalty, tune_penalty
 
 SEARCHERS["random"] = random_search
 SEARCHERS["random_live"] = random_live_search
 SEARCHERS["exhaustive"] = ExhaustiveSearch
+SEARCHERS["halving"] = HalvingSearch
 
 __all__ = [
     "SEARCHERS",

@@ -5,9 +5,11 @@ together. A *self-running* searcher trains on its own account (gates, pruning, g
 and yields trials. Both charge one ledger, in which one evaluation is 100 network-steps.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,7 +17,7 @@ import torch
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.objective import Objective, default_loss
-from graphpred.population import LEARNING_RATE, TUNING_RATE, Population
+from graphpred.population import LEARNING_RATE, TUNING_RATE, Halving, Population
 from graphpred.seeds import derived_seed, generator_for
 from graphpred.space import SearchSpace
 from graphpred.task import Task
@@ -24,7 +26,8 @@ from graphpred.weights import Weights
 
 STEPS_PER_EVALUATION = 100
 """Network-steps that count as one evaluation."""
-_BATCH = 128  # proposals asked for at a time
+BATCH = 128
+"""Proposals asked for at a time."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,28 +78,52 @@ class Ledger:
         evaluations: Budget, in evaluations of 100 network-steps.
         networks: Networks trained so far.
         network_steps: Optimiser steps so far, summed over the networks.
+        trials: Trials given so far.
         cpu_seconds: CPU time of this process so far, training and search together.
+        cpu_budget: Budget of CPU time, besides that of evaluations; None for no limit.
     """
 
     evaluations: int
     networks: int = 0
     network_steps: int = 0
+    trials: int = 0
     cpu_seconds: float = 0.0
+    cpu_budget: float | None = None
+    _since: float | None = field(default=None, repr=False)  # when the clock was started
 
     @property
     def steps_left(self) -> int:
-        """Network-steps that may still be spent."""
-        return self.evaluations * STEPS_PER_EVALUATION - self.network_steps
+        """Network-steps that may still be spent: none after a trial if CPU time is up."""
+        return 0 if self.trials and self._time_is_up() else self._steps_unspent()
 
     def charge(self, *, networks: int, network_steps: int) -> None:
-        """Book training; an ``InputError`` if the budget does not hold it."""
-        if network_steps > self.steps_left:
+        """Book training; an ``InputError`` if the budget of evaluations does not hold it."""
+        if network_steps > self._steps_unspent():
             raise InputError(
-                f"a search must keep to its budget, {self.steps_left} network-steps are left; "
-                f"{network_steps} were charged."
+                f"a search must keep to its budget, {self._steps_unspent()} network-steps are "
+                f"left; {network_steps} were charged."
             )
         self.networks += networks
         self.network_steps += network_steps
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count CPU time inside the block."""
+        self._since = time.process_time()
+        try:
+            yield
+        finally:
+            self.cpu_seconds += time.process_time() - self._since
+            self._since = None
+
+    def _steps_unspent(self) -> int:
+        return self.evaluations * STEPS_PER_EVALUATION - self.network_steps
+
+    def _time_is_up(self) -> bool:
+        if self.cpu_budget is None:
+            return False
+        running = 0.0 if self._since is None else time.process_time() - self._since
+        return self.cpu_seconds + running >= self.cpu_budget
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -163,12 +190,10 @@ class Search(Iterator[Trial]):
             self._trials = _drive(searcher, setting)
 
     def __next__(self) -> Trial:
-        started = time.process_time()
-        try:
-            with one_thread():
-                return next(self._trials)
-        finally:
-            self.ledger.cpu_seconds += time.process_time() - started
+        with self.ledger.running(), one_thread():
+            trial = next(self._trials)
+        self.ledger.trials += 1
+        return trial
 
 
 def search(
@@ -178,6 +203,7 @@ def search(
     searcher: str = "random",
     objective: Objective | None = None,
     evaluations: int = 100,
+    cpu_seconds: float | None = None,
     densities: Sequence[float] | None = None,
     steps: int = STEPS_PER_EVALUATION,
     seed: int = 0,
@@ -190,6 +216,8 @@ def search(
         searcher: A key of ``SEARCHERS``.
         objective: 𝔏; by default the error, or 1 − R², without a price.
         evaluations: Budget; one evaluation is 100 network-steps.
+        cpu_seconds: Another budget; once they are spent, and a trial is there, nothing more is
+            trained. The trials then depend on the machine.
         densities: Densities at which random searchers draw, in turn; by default the space's.
         steps: Training steps of every candidate.
         seed: The same seed gives the same trials.
@@ -212,6 +240,8 @@ def search(
         )
     if evaluations < 1 or steps < 1:
         raise InputError(f"evaluations and steps must be at least 1; got {evaluations}, {steps}.")
+    if cpu_seconds is not None and not 0 < cpu_seconds < math.inf:
+        raise InputError(f"cpu_seconds must be a positive number; got {cpu_seconds}.")
     densities = (space.density,) if densities is None else tuple(map(float, densities))
     if not densities or not all(0 < density <= 1 for density in densities):
         raise InputError(f"densities must be in (0, 1]; got {list(densities)}.")
@@ -223,7 +253,7 @@ def search(
         steps=steps,
         generator=generator_for(seed, "searcher", searcher),
         seed=seed,
-        ledger=Ledger(evaluations=evaluations),
+        ledger=Ledger(evaluations=evaluations, cpu_budget=cpu_seconds),
     )
     return Search(SEARCHERS[searcher](setting), setting=setting)
 
@@ -233,7 +263,7 @@ def _drive(searcher: ProposingSearcher, setting: Setting) -> Iterator[Trial]:
     n_trials = 0
     while True:
         affordable = setting.ledger.steps_left // setting.steps
-        proposals = _within(searcher.ask(min(_BATCH, affordable)), setting) if affordable else []
+        proposals = _within(searcher.ask(min(BATCH, affordable)), setting) if affordable else []
         if not proposals:
             return
         trials = evaluate(proposals, setting=setting, first_number=n_trials)
@@ -264,15 +294,20 @@ def evaluate(proposals: Sequence[Proposal], *, setting: Setting, first_number: i
     for key in sorted(set(keys)):
         numbers = [first_number + i for i, own in enumerate(keys) if own == key]
         group = [proposal for proposal, own in zip(proposals, keys, strict=True) if own == key]
-        for trial in _train(group, numbers, setting=setting, steps=key[0]):
+        for trial in trained_together(group, numbers, setting=setting, steps=key[0]):
             trials[trial.number] = trial
     return [trials[number] for number in sorted(trials)]
 
 
-def _train(
-    proposals: list[Proposal], numbers: list[int], *, setting: Setting, steps: int
-) -> Iterator[Trial]:
-    """Train proposals that all start alike for as many steps."""
+def trained_together(
+    proposals: Sequence[Proposal],
+    numbers: Sequence[int],
+    *,
+    setting: Setting,
+    steps: int,
+    promote: Halving | None = None,
+) -> list[Trial]:
+    """Train proposals that all start alike; ``promote`` may stop some early. Charges nothing."""
     task, objective = setting.task, setting.objective
     seeds = [derived_seed(setting.seed, "weights", number) for number in numbers]
     given = [proposal.start for proposal in proposals if proposal.start is not None]
@@ -282,17 +317,20 @@ def _train(
         steps=steps,
         learning_rate=TUNING_RATE if given else LEARNING_RATE,
         batch_seed=setting.seed,
+        promote=promote,
     )
     train_losses = population.losses(*task.rows("train"), loss=objective.loss).tolist()
     losses = population.losses(*task.rows("validation"), loss=objective.loss).tolist()
-    for i, (proposal, weights) in enumerate(zip(proposals, population.weights, strict=True)):
-        yield Trial(
+    return [
+        Trial(
             number=numbers[i],
             architecture=proposal.architecture,
             weights=weights,
             train_loss=train_losses[i],
             loss=losses[i],
             objective=losses[i] + objective.cost(proposal.architecture.n_edges),
-            steps=steps,
+            steps=int(population.steps_taken[i]),
             seed=seeds[i],
         )
+        for i, (proposal, weights) in enumerate(zip(proposals, population.weights, strict=True))
+    ]
