@@ -16,7 +16,18 @@ from graphpred.synthetic.prior import PriorConfig
 from graphpred.task import Task
 
 WIDTH = 16
-PRIOR = PriorConfig(features=(2, 6), classes=(2, 4), train_rows=(40, 80), validation_rows=32)
+PRIOR = PriorConfig(  # easy: a few steps must teach something
+    features=(2, 6),
+    classes=(2, 4),
+    outputs=(1, 1),
+    train_rows=(40, 80),
+    validation_rows=32,
+    families=("linear", "network"),
+    noise=0.3,
+    label_noise=0.0,
+    imbalance=0.3,
+    missing=0.0,
+)
 
 
 def seeded(seed=0):

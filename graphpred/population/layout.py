@@ -24,7 +24,7 @@ from graphpred.architecture import Architecture
 
 Ints = NDArray[np.int64]
 
-DENSE_FROM = 0.3
+DENSE_FROM = 0.25
 """Share of possible edges from which the first layer is one dense product; see
 ``benchmarks/crossover.py``."""
 _ALIGNMENT = 8  # input rows are filled up to a multiple: the products of odd sizes are slow

@@ -1,22 +1,28 @@
-"""A first prior over data sets: linear, sparse networks, trees and products of few features.
+"""The prior over data sets: what can be drawn, and drawing it many data sets at a time.
 
-Every draw derives from one generator. Notation: m rows, n features, c outputs; scores f(x) of
-shape (m, c), of which a class is the noisy arg max, and a quantity the noisy value.
+Data sets are drawn in groups that share a shape, so that every operation serves a whole group;
+everything else differs from one to the next. Notation: b data sets of a group, n features, m rows
+of which the first m_train are for training, c classes or outputs.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from graphpred.activations import ACTIVATIONS, activation_indices
 from graphpred.errors import InputError
 from graphpred.seeds import log_uniform
-from graphpred.space import DEFAULT_ACTIVATIONS
 from graphpred.split import Split
-from graphpred.task import Task, standardise
+from graphpred.synthetic.features import draw_columns, scaled
+from graphpred.synthetic.functions import FAMILIES, draw_parts, draw_scores
+from graphpred.synthetic.targets import draw_classes, draw_quantities
+from graphpred.task import Task
+
+PRIOR_VERSION = 2
+"""Grows when the same seed and config begin to give other data sets."""
+
+GROUP = 16
+"""Data sets that share a shape, by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,33 +32,59 @@ class PriorConfig:
     Attributes:
         features: n, drawn log-uniformly.
         classes: c of a classification, small numbers more often.
+        outputs: c of a regression, small numbers more often.
         train_rows: Training rows, drawn log-uniformly.
         validation_rows: Rows beside them.
         regression_share: Share of data sets whose target is a quantity.
+        families: Families of functions to choose from, keys of ``FAMILIES``.
+        noise: Highest noise in the target, in deviations of its score; lower levels are more
+            common.
+        label_noise: Highest share of rows whose class is drawn blindly.
+        imbalance: Highest deviation of the logarithm of class sizes; 0 wants equal ones.
+        missing: Highest share of missing values in a column.
 
     Raises:
-        InputError: If a range is empty or too low.
+        InputError: If a range is empty, too low or too high.
     """
 
-    features: tuple[int, int] = (2, 40)
+    features: tuple[int, int] = (2, 100)
     classes: tuple[int, int] = (2, 10)
+    outputs: tuple[int, int] = (1, 3)
     train_rows: tuple[int, int] = (60, 1000)
     validation_rows: int = 128
     regression_share: float = 0.25
+    families: tuple[str, ...] = tuple(FAMILIES)
+    noise: float = 1.0
+    label_noise: float = 0.2
+    imbalance: float = 1.5
+    missing: float = 0.4
 
     def __post_init__(self) -> None:
-        for name, least in (("features", 1), ("classes", 2), ("train_rows", 20)):
+        ranges = (("features", 1), ("classes", 2), ("outputs", 1), ("train_rows", 20))
+        for name, least in ranges:
             low, high = getattr(self, name)
             if not least <= low <= high:
                 raise InputError(f"{name} must be a range from {least} up; got {(low, high)}.")
         if self.validation_rows < 1:
             raise InputError(f"validation_rows must be at least 1; got {self.validation_rows}.")
-        if not 0 <= self.regression_share <= 1:
-            raise InputError(f"regression_share must be in [0, 1]; got {self.regression_share}.")
+        for name in ("regression_share", "label_noise", "missing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be in [0, 1]; got {getattr(self, name)}.")
+        for name in ("noise", "imbalance"):
+            if not 0 <= getattr(self, name) < torch.inf:
+                raise InputError(
+                    f"{name} must be 0 or a finite number above; got {getattr(self, name)}."
+                )
+        if not self.families or not set(self.families) <= set(FAMILIES):
+            raise InputError(
+                f"families must be some of {', '.join(FAMILIES)}; got {self.families}."
+            )
 
 
 def draw_task(*, generator: torch.Generator, config: PriorConfig | None = None) -> Task:
     """Draw one data set: training and validation rows, no test rows.
+
+    Many at a time are drawn much faster; see ``draw_tasks``.
 
     Args:
         generator: Source of randomness.
@@ -63,152 +95,110 @@ def draw_task(*, generator: torch.Generator, config: PriorConfig | None = None) 
     >>> task.kind, task.X.shape == (task.n_rows, task.n_features)
     ('classification', True)
     """
+    return draw_tasks(1, generator=generator, config=config)[0]
+
+
+def draw_tasks(
+    k: int,
+    *,
+    generator: torch.Generator,
+    config: PriorConfig | None = None,
+    group: int = GROUP,
+) -> list[Task]:
+    """Draw k data sets in groups of one shape and kind; neighbours are of one group.
+
+    They depend on the state of the generator and the arguments alone.
+
+    Args:
+        k: How many.
+        generator: Source of randomness.
+        config: Ranges.
+        group: Size of a group. Large ones are fast; 1 gives every data set its own shape.
+
+    Raises:
+        InputError: If k is below 0 or ``group`` below 1.
+
+    >>> tasks = draw_tasks(12, generator=torch.Generator().manual_seed(0), group=4)
+    >>> len(tasks), len({task.X.shape for task in tasks})
+    (12, 3)
+    """
+    if k < 0 or group < 1:
+        raise InputError(f"k must be at least 0 and group at least 1; got {k} and {group}.")
     config = config or PriorConfig()
-    while True:
-        task = _try_to_draw(generator, config=config)
-        if task is not None:
-            return task
+    tasks: list[Task] = []
+    while len(tasks) < k:
+        tasks += _draw_group(min(group, k - len(tasks)), config=config, generator=generator)
+    return tasks
 
 
-def _try_to_draw(generator: torch.Generator, *, config: PriorConfig) -> Task | None:
-    """A data set, or None if it came out without two classes to tell apart."""
+def _draw_group(b: int, *, config: PriorConfig, generator: torch.Generator) -> list[Task]:
+    """At most b data sets of one shape: those whose training rows show two classes."""
     n = log_uniform(*config.features, generator=generator)
     m_train = log_uniform(*config.train_rows, generator=generator)
     m = m_train + config.validation_rows
     is_regression = _uniform(generator) < config.regression_share
-    c = 1 if is_regression else _n_classes(config.classes, generator=generator)
-    X = _draw_features(m, n, generator=generator)
-    scores = _draw_scores(X, c, generator=generator)
-    y = _quantity(scores, generator=generator) if is_regression else _classes(scores, generator)
-    train = torch.arange(m_train)
-    if is_regression:
-        y = standardise(y, train)[0]
-    elif int((torch.bincount(y[train], minlength=c) >= 2).sum()) < 2:
-        return None
-    return Task(
-        X=standardise(X, train)[0].clamp(-30, 30),
-        y=y,
-        kind="regression" if is_regression else "classification",
-        split=Split(train=train, validation=torch.arange(m_train, m), test=train[:0]),
-        feature_names=tuple(f"x{j}" for j in range(n)),
-        class_names=tuple(str(k) for k in range(c)),
-        name="synthetic",
-        source="synthetic",
-        digest="",
-        encoder=None,
-        target_mean=(0.0,) * c if is_regression else (),
-        target_scale=(1.0,) * c if is_regression else (),
-        origin=torch.arange(m),
+    c = _n_outputs(config.outputs if is_regression else config.classes, generator=generator)
+    parts = draw_parts(b, families=config.families, generator=generator)
+    columns = draw_columns(
+        (b, n, m),
+        m_train=m_train,
+        clustered=(parts == list(FAMILIES).index("clusters")).any(dim=1),
+        max_missing=config.missing,
+        generator=generator,
     )
+    scores = draw_scores(
+        columns.values, c, parts=parts, cluster=columns.cluster, generator=generator
+    )
+    order = torch.randperm(n, generator=generator)
+    X = columns.observed()[:, order].transpose(1, 2).contiguous()  # (b, m, n)
+    if is_regression:
+        outputs = draw_quantities(scores, noise=config.noise, generator=generator)
+        y = scaled(outputs, m_train=m_train).transpose(1, 2).contiguous()  # (b, m, c)
+        return _tasks(X, y, m_train=m_train, class_names=_names("y", c))
+    y = draw_classes(
+        scores,
+        noise=config.noise,
+        label_noise=config.label_noise,
+        imbalance=config.imbalance,
+        generator=generator,
+    )  # (b, m)
+    sizes = torch.nn.functional.one_hot(y[:, :m_train], c).sum(dim=1)  # (b, c)
+    usable = (sizes >= 2).sum(dim=1) >= 2
+    return _tasks(X[usable], y[usable], m_train=m_train, class_names=_names("", c))
 
 
-def _draw_features(m: int, n: int, *, generator: torch.Generator) -> Tensor:
-    """Correlated, heavy-tailed, skewed, discrete and binary columns. Float, ``(m, n)``."""
-    X = torch.randn(m, n, generator=generator)
-    if _uniform(generator) < 0.6:
-        rank = log_uniform(1, max(1, n // 2), generator=generator)
-        factors = torch.randn(m, rank, generator=generator)
-        loadings = torch.randn(rank, n, generator=generator) / math.sqrt(rank)
-        X = X + 2 * _uniform(generator) * factors @ loadings
-    if _uniform(generator) < 0.3:  # clusters
-        centres = 2 * torch.randn(log_uniform(2, 6, generator=generator), n, generator=generator)
-        X = X + centres[torch.randint(len(centres), (m,), generator=generator)]
-    X = standardise(X, torch.arange(m))[0]
-    kinds = torch.rand(n, generator=generator)
-    plain = 0.4 + 0.6 * _uniform(generator)
-    level = (kinds - plain) / (1 - plain + 1e-6)  # below 0: left as it is
-    X = torch.where((level >= 0) & (level < 0.25), X.sign() * X.abs() ** 1.8, X)
-    X = torch.where((level >= 0.25) & (level < 0.5), torch.exp(X), X)
-    X = torch.where((level >= 0.5) & (level < 0.75), torch.round(1.5 * X), X)
-    return torch.where(level >= 0.75, (X > 0.5).float(), X)
+def _tasks(X: Tensor, y: Tensor, *, m_train: int, class_names: tuple[str, ...]) -> list[Task]:
+    """A task per data set; ``(b, m, n)`` and ``(b, m)`` or ``(b, m, c)``."""
+    _, m, n = X.shape
+    is_regression = y.is_floating_point()
+    rows = torch.arange(m)
+    split = Split(train=rows[:m_train], validation=rows[m_train:], test=rows[:0])
+    n_scales = len(class_names) if is_regression else 0
+    return [
+        Task(
+            X=features,
+            y=target,
+            kind="regression" if is_regression else "classification",
+            split=split,
+            feature_names=_names("x", n),
+            class_names=class_names,
+            name="synthetic",
+            source="synthetic",
+            digest="",
+            encoder=None,
+            target_mean=(0.0,) * n_scales,
+            target_scale=(1.0,) * n_scales,
+            origin=rows,
+        )
+        for features, target in zip(X, y, strict=True)
+    ]
 
 
-def _draw_scores(X: Tensor, c: int, *, generator: torch.Generator) -> Tensor:
-    """Scores of one to three random functions of some features. Float, shape ``(m, c)``."""
-    n = X.shape[1]
-    n_relevant = log_uniform(1, n, generator=generator)
-    relevant = X[:, torch.randperm(n, generator=generator)[:n_relevant]]
-    relevant = standardise(relevant, torch.arange(len(X)))[0].clamp(-4, 4)
-    total = torch.zeros(len(X), c)
-    for _ in range(log_uniform(1, 3, generator=generator)):
-        family = _FAMILIES[int(torch.randint(len(_FAMILIES), (), generator=generator))]
-        part = family(relevant, c, generator)
-        total = total + (0.3 + _uniform(generator)) * _scaled(part)
-    return _scaled(total)
+def _names(prefix: str, n: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}{j}" for j in range(n))
 
 
-def _linear(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
-    weights = torch.randn(X.shape[1], c, generator=generator)
-    return X @ (weights * torch.rand(weights.shape, generator=generator))
-
-
-def _network(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
-    """A sparse network with one hidden layer and mixed activations."""
-    n, h = X.shape[1], log_uniform(2, 16, generator=generator)
-    fan_in = log_uniform(1, min(n, 5), generator=generator)
-    chosen = torch.rand(n, h, generator=generator).argsort(dim=0) < fan_in
-    z = X @ (torch.randn(n, h, generator=generator) * chosen) + torch.randn(h, generator=generator)
-    hidden = torch.empty_like(z)
-    classes = activation_indices(DEFAULT_ACTIVATIONS)
-    for i in range(h):
-        index = classes[int(torch.randint(len(classes), (), generator=generator))]
-        hidden[:, i] = ACTIVATIONS[index].function(z[:, i])
-    return _scaled(hidden) @ torch.randn(h, c, generator=generator)
-
-
-def _trees(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
-    """A few trees, each with one split per level. Leaves hold random scores."""
-    scores = torch.zeros(len(X), c)
-    for _ in range(log_uniform(1, 4, generator=generator)):
-        depth = log_uniform(1, 4, generator=generator)
-        features = torch.randint(X.shape[1], (depth,), generator=generator)
-        thresholds = 0.8 * torch.randn(depth, generator=generator)
-        bits = (X[:, features] > thresholds).long()  # (m, depth)
-        leaf = (bits * 2 ** torch.arange(depth)).sum(dim=1)
-        scores = scores + torch.randn(2**depth, c, generator=generator)[leaf]
-    return scores
-
-
-def _products(X: Tensor, c: int, generator: torch.Generator) -> Tensor:
-    """Products of two or three features, or of their signs: XOR and parity."""
-    scores = torch.zeros(len(X), c)
-    for k in range(c):
-        order = min(X.shape[1], 2 + int(_uniform(generator) < 0.2))
-        chosen = X[:, torch.randperm(X.shape[1], generator=generator)[:order]]
-        scores[:, k] = (chosen.sign() if _uniform(generator) < 0.5 else chosen).prod(dim=1)
-    return scores
-
-
-_Family = Callable[[Tensor, int, torch.Generator], Tensor]
-_FAMILIES: tuple[_Family, ...] = (_linear, _linear, _network, _network, _trees, _products)
-
-
-def _classes(scores: Tensor, generator: torch.Generator) -> Tensor:
-    """Noisy arg max with random class sizes; or bins of the first score. Int64, ``(m,)``."""
-    m, c = scores.shape
-    noise = 0.5 * _uniform(generator) ** 2
-    if _uniform(generator) < 0.25:
-        latent = scores[:, 0] + noise * torch.randn(m, generator=generator)
-        cuts = torch.rand(c - 1, generator=generator) * 0.8 + 0.1
-        return torch.bucketize(latent, torch.quantile(latent, cuts.sort().values))
-    tilt = 0.7 * _uniform(generator) * torch.randn(c, generator=generator)
-    gumbel = -torch.log(-torch.log(torch.rand(m, c, generator=generator).clamp(1e-9, 1 - 1e-7)))
-    return (scores + tilt + noise * gumbel).argmax(dim=1)
-
-
-def _quantity(scores: Tensor, *, generator: torch.Generator) -> Tensor:
-    """A value with normal or heavy-tailed noise. Float, shape ``(m, c)``."""
-    noise = torch.randn(scores.shape, generator=generator)
-    if _uniform(generator) < 0.2:
-        noise = noise * torch.exp(0.7 * torch.randn(scores.shape, generator=generator))
-    return scores + _uniform(generator) ** 2 * noise
-
-
-def _scaled(values: Tensor) -> Tensor:
-    return standardise(values, torch.arange(len(values)))[0]
-
-
-def _n_classes(bounds: tuple[int, int], *, generator: torch.Generator) -> int:
+def _n_outputs(bounds: tuple[int, int], *, generator: torch.Generator) -> int:
     low, high = bounds
     return low + int((high - low + 1) * _uniform(generator) ** 2.5)
 
