@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, HeteroData
 from toys import (
+    PRIOR,
     WIDTH,
     CorrelationEncoder,
     encoder_from_generator,
@@ -204,13 +205,13 @@ def test_bad_names_are_refused(name, message):
 def own_model():
     """A model with a user's encoder, trained for a while, and its losses on fixed examples."""
     model = MetaModel(MetaConfig(width=WIDTH, n_rounds=1), encoder=CorrelationEncoder())
-    losses = [report.loss for report in fixed_training(model, steps=40)]
+    losses = [report.loss for report in fixed_training(model, steps=300)]
     return model, losses
 
 
 def fixed_training(model, *, steps):
     """Training on the same four examples again and again, so that the loss can be compared."""
-    source = PriorExamples(model.encoder.describe)
+    source = PriorExamples(model.encoder.describe, config=PRIOR)
     generator = seeded()
     examples = [source.draw(generator) for _ in range(4)]
 
