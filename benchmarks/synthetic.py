@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphpred.files import whole_file
-from graphpred.meta.examples import PriorExamples
+from graphpred.meta.examples import PriorExamples, one_by_one
 from graphpred.meta.model import MetaModel
 from graphpred.meta.training import TrainConfig, Trainer
 from graphpred.seeds import generator_for
@@ -86,10 +86,12 @@ def step_milliseconds(config: PriorConfig, *, steps: int) -> float:
         return description
 
     source, generator = PriorExamples(describe, config=config), generator_for(0, "examples")
-    examples = [source.draw(generator) for _ in range(BATCH * steps)]
+    examples = source.draw(BATCH * steps, generator)
     supply = itertools.cycle(examples)
     trainer = Trainer(
-        model, draw=lambda _: next(supply), config=TrainConfig(steps=2 * steps, batch=BATCH)
+        model,
+        draw=one_by_one(lambda _: next(supply)),
+        config=TrainConfig(steps=2 * steps, batch=BATCH),
     )
     reports = trainer.run()
     for _ in range(steps):  # the first pass over the examples warms up

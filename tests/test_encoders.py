@@ -216,7 +216,7 @@ def fixed_training(model, *, steps):
     source = PriorExamples(
         model.encoder.describe, config=replace(PRIOR, families=("products",), regression_share=0.0)
     )
-    example = source.draw(seeded())
+    example = source.draw(1, seeded())[0]
     trainer = toy_trainer(
         model, steps=steps, draw=lambda generator: example, price_warmup=0.0, learning_rate=3e-3
     )

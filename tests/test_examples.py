@@ -101,7 +101,7 @@ def test_an_example_has_the_fresh_rows_of_its_view(views):
     generator = seeded()
 
     for _ in range(20):
-        example = source.draw(generator)
+        example = source.draw(1, generator)[0]
         X, y = seen[example.description].rows("validation")
         drawn = Counter(map(tuple, torch.cat([example.X, example.y[:, None]], dim=1).tolist()))
         assert drawn == Counter(map(tuple, torch.cat([X, y[:, None]], dim=1).tolist()))
@@ -115,7 +115,7 @@ def test_an_example_has_the_price_and_architecture_of_its_pair(iris):
 
     prices = set()
     for _ in range(30):
-        example = source.draw(generator)
+        example = source.draw(1, generator)[0]
         assert example.architecture == by_price[example.price]
         assert example.latents.shape == (3, LATENT_SIZE)
         prices.add(example.price)
@@ -135,7 +135,7 @@ def test_pairs_of_two_folders_with_the_same_numbers_keep_their_own_rows(iris):
 
     inside = Counter()
     for _ in range(60):
-        example = source.draw(generator)
+        example = source.draw(1, generator)[0]
         inside[example.price] += rows_of(example.description, "fit") <= own[example.price]
 
     assert inside[0.1] > 5
@@ -147,7 +147,7 @@ def test_pairs_are_also_seen_on_rows_of_other_searches(views):
     generator = seeded()
     own = [{*pair.train_rows, *pair.validation_rows} for pair in pairs]
 
-    examples = [source.draw(generator) for _ in range(40)]
+    examples = [source.draw(1, generator)[0] for _ in range(40)]
 
     mixed = [not any(rows_of(seen[e.description], "fit") <= o for o in own) for e in examples]
     assert 5 < sum(mixed) < 35
@@ -166,7 +166,7 @@ def test_same_seed_gives_the_same_examples(iris):
     def examples(seed):
         source = PairExamples(pairs, describe=lambda task: task.origin.tolist(), seed=seed)
         generator = seeded()
-        return [source.draw(generator) for _ in range(5)]
+        return [source.draw(1, generator)[0] for _ in range(5)]
 
     first, second, other = examples(1), examples(1), examples(2)
 
@@ -178,7 +178,7 @@ def test_same_seed_gives_the_same_examples(iris):
 def test_sources_are_read_again(iris):
     source = PairExamples([iris_pair(0, base=iris)], describe=lambda task: task)
 
-    task = source.draw(seeded()).description
+    task = source.draw(1, seeded())[0].description
 
     rows = task.origin
     expected = iris.take(train=rows[task.split.train], validation=rows[task.split.validation])
@@ -191,7 +191,7 @@ def test_a_source_that_cannot_be_read_may_be_given(iris):
 
     source = PairExamples([pair], describe=lambda task: task, tasks={iris.digest: iris})
 
-    assert source.draw(seeded()).architecture == pair.architecture
+    assert source.draw(1, seeded())[0].architecture == pair.architecture
 
 
 def test_quantities_are_examples_too():
@@ -207,7 +207,7 @@ def test_quantities_are_examples_too():
         validation_rows=tuple(own[1::2]),
     )
 
-    example = PairExamples([pair], describe=lambda t: t, tasks={task.digest: task}).draw(seeded())
+    example = PairExamples([pair], describe=lambda t: t, tasks={task.digest: task}).draw(1, seeded())[0]
 
     assert example.y.is_floating_point()
     assert example.y.shape == (len(example.X), 1)
@@ -238,7 +238,7 @@ def test_examples_of_the_prior_need_no_pair():
     generator = seeded()
 
     for _ in range(20):
-        example = source.draw(generator)
+        example = source.draw(1, generator)[0]
         task = example.description
         assert example.architecture is None
         assert PRICE_BOUNDS[0] * 0.999 <= example.price <= PRICE_BOUNDS[1] * 1.001
@@ -252,7 +252,7 @@ def test_examples_of_the_prior_depend_on_the_generator_alone():
     before = torch.get_rng_state()
     source = PriorExamples(lambda task: None, config=PRIOR)
 
-    first, second, other = (source.draw(seeded(seed)) for seed in (1, 1, 2))
+    first, second, other = (source.draw(1, seeded(seed))[0] for seed in (1, 1, 2))
 
     assert torch.equal(first.X, second.X)
     assert torch.equal(first.latents, second.latents)
@@ -278,5 +278,5 @@ def test_pairs_of_two_runs_with_other_features_train_together(tmp_path):
     examples = PairExamples(pairs, describe=lambda task: task.n_features)
 
     for seed in range(20):
-        example = examples.draw(seeded(seed))
+        example = examples.draw(1, seeded(seed))[0]
         assert example.description == example.X.shape[1] == example.architecture.widths[0]

@@ -12,13 +12,14 @@ import torch
 from sklearn.datasets import load_iris
 from test_pairs import content
 
-import graphpred.pairs.generate
+import graphpred.pairs.config
 from graphpred.activations import register_activation
 from graphpred.errors import DataError, GraphPredError, InputError, StoreError
 from graphpred.files import TEMPORARY_PREFIX
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective
-from graphpred.pairs.generate import DEFAULT_PRICES, GenerateConfig, generate_pairs
+from graphpred.pairs.config import DEFAULT_PRICES, GenerateConfig
+from graphpred.pairs.generate import generate_pairs
 from graphpred.pairs.store import PairStore
 from graphpred.population import Population
 from graphpred.searchers import search
@@ -38,10 +39,15 @@ CONFIG = GenerateConfig(
 SOURCES = ("iris", "wine")
 
 
+def cut_shards(patch, *, searches=2):
+    """A few searches a shard instead of hundreds."""
+    seconds = CONFIG.seconds(Task.from_source(SOURCES[0]))
+    patch.setattr(graphpred.pairs.config, "_SHARD_SECONDS", (searches - 0.5) * seconds)
+
+
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    """Two searches a shard instead of hundreds."""
-    monkeypatch.setattr(graphpred.pairs.generate, "_SHARD_EVALUATIONS", 2)
+    cut_shards(monkeypatch)
 
 
 def generated(out, *, config=CONFIG, sources=SOURCES, **settings):
@@ -62,7 +68,7 @@ def shard_names(store):
 def whole(tmp_path_factory):
     """An uninterrupted run of one process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphpred.pairs.generate, "_SHARD_EVALUATIONS", 2)
+        cut_shards(patch)
         return generated(tmp_path_factory.mktemp("whole"))
 
 
@@ -260,9 +266,9 @@ def test_finished_run_does_nothing_more(whole):
 
 KILLED = """
     import sys, time
-    import graphpred.files, graphpred.pairs.generate as generate
+    import graphpred.files, graphpred.pairs.config as config, graphpred.pairs.generate as generate
 
-    generate._SHARD_EVALUATIONS = 2
+    config._SHARD_SECONDS = 0.01
     flush, shards = graphpred.files._flush, []
 
     def slow_flush(path):
@@ -274,11 +280,11 @@ KILLED = """
         flush(path)
 
     graphpred.files._flush = slow_flush
-    config = generate.GenerateConfig(
+    run = generate.GenerateConfig(
         n_searches=5, rows=40, evaluations=1, steps=10, densities=(0.2, 0.5, 0.9),
         prices=(0.001, 0.3, 3.0), n_hidden=4, seed=3,
     )
-    list(generate.generate_pairs(("iris", "wine"), out=sys.argv[1], config=config))
+    list(generate.generate_pairs(("iris", "wine"), out=sys.argv[1], config=run))
 """
 
 
@@ -314,7 +320,7 @@ def test_run_may_grow(whole, tmp_path):
 
 
 def test_grown_run_with_gaps_makes_exactly_the_missing_searches(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(graphpred.pairs.generate, "_SHARD_EVALUATIONS", 3)
+    cut_shards(monkeypatch, searches=3)
     for n_searches in (1, 2, 3):
         store, _ = generated(tmp_path, config=replace(CONFIG, n_searches=n_searches))
     store.shards[2].unlink()

@@ -22,6 +22,7 @@ from graphpred.meta.examples import PriorExamples
 from graphpred.meta.model import MetaModel
 from graphpred.meta.run import RunConfig, checkpoint_of, train_meta_model
 from graphpred.meta.training import TrainConfig, Trainer, checkpoint_config
+from graphpred.synthetic.prior import PRIOR_VERSION
 
 STEPS = 6
 
@@ -38,7 +39,7 @@ def trained(model, **settings):
 def test_loss_falls():
     model = toy_model()
     source = PriorExamples(model.encoder.describe)
-    examples = [source.draw(generator) for generator in [seeded()] for _ in range(4)]
+    examples = [source.draw(1, generator)[0] for generator in [seeded()] for _ in range(4)]
 
     def draw(generator):
         return examples[int(torch.randint(4, (), generator=generator))]
@@ -54,7 +55,7 @@ def test_a_price_makes_networks_sparse():
     source = PriorExamples(model.encoder.describe, config=PRIOR)
 
     def draw(generator):
-        return replace(source.draw(generator), price=20.0)
+        return replace(source.draw(1, generator)[0], price=20.0)
 
     _, reports = trained(model, steps=60, draw=draw, price_warmup=0.0, learning_rate=3e-3)
 
@@ -249,7 +250,7 @@ def test_training_on_the_prior_alone_writes_a_model_with_a_card(tmp_path):
     card = MetaModel.load(out).card
     assert card["name"] == "trained on the synthetic prior"
     assert (card["steps"], card["batch"], card["pairs"]) == (2, 2, 0)
-    assert (card["synthetic prior"], card["seed"]) == (True, 1)
+    assert (card["synthetic prior"], card["seed"]) == (PRIOR_VERSION, 1)
     assert card["last step"]["fit"] == reports[-1].fit
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
@@ -263,7 +264,7 @@ def test_training_on_pairs(tmp_path, prior):
     card = MetaModel.load(tmp_path / "m").card
     assert max(report.pair for report in reports) > 0
     assert card["data sets"] == ["iris"]
-    assert card["synthetic prior"] == prior
+    assert card["synthetic prior"] == (PRIOR_VERSION if prior else None)
     assert card["pairs"] == 4
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from graphpred.meta.encoders import Embedding, StatisticsEncoder
-from graphpred.meta.examples import PriorExamples
+from graphpred.meta.examples import PriorExamples, one_by_one
 from graphpred.meta.initialisation import initialise
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.training import TrainConfig, Trainer
@@ -58,7 +58,8 @@ def toy_model(seed=0, **config):
 
 
 def toy_trainer(model, *, steps=40, batch=4, draw=None, **config):
-    draw = draw or PriorExamples(model.encoder.describe, config=PRIOR).draw
+    """``draw``: one example at a time."""
+    draw = one_by_one(draw) if draw else PriorExamples(model.encoder.describe, config=PRIOR).draw
     return Trainer(model, draw=draw, config=TrainConfig(steps=steps, batch=batch, **config))
 
 

@@ -1,5 +1,6 @@
 """What the meta-model is trained on: views of pairs, and endless synthetic data sets."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from graphpred.meta.decoder import LATENT_SIZE
 from graphpred.objective import Kind
 from graphpred.pairs.pair import Pair
 from graphpred.seeds import generator_for
-from graphpred.synthetic.prior import PriorConfig, draw_task
+from graphpred.synthetic.prior import PriorConfig, draw_tasks
 from graphpred.task import Task
 
 Describe = Callable[[Task], Any]
@@ -23,6 +24,7 @@ _Rows = tuple[_Origin, tuple[int, ...], tuple[int, ...]]
 MAX_ROWS = 128
 """Fresh rows of a data set that one step looks at."""
 PRICE_BOUNDS = (0.003, 3.0)
+_GROUP = 4  # synthetic data sets of one shape in a batch
 _VIEWS_PER_SEARCH = 6
 _VIEWS_PER_SOURCE = 48
 
@@ -48,6 +50,15 @@ class Example:
     architecture: Architecture | None = None
 
 
+Draw = Callable[[int, torch.Generator], list[Example]]
+"""Draws a number of examples; depends on the generator alone."""
+
+
+def one_by_one(draw: Callable[[torch.Generator], Example]) -> Draw:
+    """A ``Draw`` from a function that draws a single example."""
+    return lambda k, generator: [draw(generator) for _ in range(k)]
+
+
 class PriorExamples:
     """Examples from the synthetic prior."""
 
@@ -55,17 +66,19 @@ class PriorExamples:
         self._describe = describe
         self._config = config
 
-    def draw(self, generator: torch.Generator) -> Example:
-        """A new data set, a price and a hidden width around the number of features."""
-        task = draw_task(generator=generator, config=self._config)
-        low, high = (torch.log(torch.tensor(bound)) for bound in PRICE_BOUNDS)
-        price = torch.exp(low + (high - low) * torch.rand((), generator=generator))
-        factor = torch.exp(1.5 * torch.rand((), generator=generator) - 0.75)
-        n_hidden = max(2, round(float(factor) * task.n_features))
+    def draw(self, k: int, generator: torch.Generator) -> list[Example]:
+        """New data sets, each with a price and a hidden width around the number of features."""
+        tasks = draw_tasks(k, generator=generator, config=self._config, group=_GROUP)
+        return [self._example(task, generator=generator) for task in tasks]
+
+    def _example(self, task: Task, *, generator: torch.Generator) -> Example:
+        low, high = (math.log(bound) for bound in PRICE_BOUNDS)
+        price = math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
+        factor = math.exp(1.5 * float(torch.rand((), generator=generator)) - 0.75)
         return _example(
             _View(description=self._describe(task), task=task),
-            price=float(price),
-            n_hidden=n_hidden,
+            price=price,
+            n_hidden=max(2, round(factor * task.n_features)),
             generator=generator,
         )
 
@@ -136,8 +149,11 @@ class PairExamples:
             views.append(_View(description=self._describe(task), task=task))
         return views
 
-    def draw(self, generator: torch.Generator) -> Example:
-        """A pair, and a view of its own rows or of its data set's."""
+    def draw(self, k: int, generator: torch.Generator) -> list[Example]:
+        """Pairs, each with a view of its own rows or of its data set's."""
+        return [self._example(generator) for _ in range(k)]
+
+    def _example(self, generator: torch.Generator) -> Example:
         pair = self._pairs[int(torch.randint(len(self._pairs), (), generator=generator))]
         own = bool(torch.rand((), generator=generator) < 0.5)
         views = self._own[_rows_of(pair)] if own else self._shared[_origin_of(pair)]

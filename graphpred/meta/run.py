@@ -14,11 +14,12 @@ import torch
 from graphpred.errors import InputError, StoreError
 from graphpred.files import whole_file
 from graphpred.meta.encoders import custom_encoder
-from graphpred.meta.examples import Example, PairExamples, PriorExamples
+from graphpred.meta.examples import Draw, Example, PairExamples, PriorExamples
 from graphpred.meta.model import MetaConfig, MetaModel
-from graphpred.meta.training import Draw, Report, TrainConfig, Trainer, checkpoint_config
+from graphpred.meta.training import Report, TrainConfig, Trainer, checkpoint_config
 from graphpred.pairs.pair import Pair
 from graphpred.pairs.store import PairStore
+from graphpred.synthetic.prior import PRIOR_VERSION
 
 PRIOR_SHARE_BESIDE_PAIRS = 0.5
 
@@ -142,7 +143,7 @@ def _identity(pairs: list[Pair], *, config: RunConfig) -> dict[str, Any]:
     keys = sorted((pair.digest, pair.search_seed, pair.price) for pair in pairs)
     return {
         "pairs": hashlib.sha256(repr(keys).encode()).hexdigest() if pairs else None,
-        "prior": config.prior or not pairs,
+        "prior": PRIOR_VERSION if config.prior or not pairs else None,
         "start": config.start,
         "encoder": config.encoder,
     }
@@ -157,9 +158,9 @@ def _source(pairs: list[Pair], *, model: MetaModel, config: RunConfig) -> Draw:
     if not config.prior:
         return own.draw
 
-    def draw(generator: torch.Generator) -> Example:
-        from_prior = torch.rand((), generator=generator) < PRIOR_SHARE_BESIDE_PAIRS
-        return (prior if from_prior else own).draw(generator)
+    def draw(k: int, generator: torch.Generator) -> list[Example]:
+        from_prior = int((torch.rand(k, generator=generator) < PRIOR_SHARE_BESIDE_PAIRS).sum())
+        return prior.draw(from_prior, generator) + own.draw(k - from_prior, generator)
 
     return draw
 
@@ -181,7 +182,7 @@ def _card(
         "graphpred": _version(),
         "data sets": sources,
         "pairs": len(pairs),
-        "synthetic prior": config.prior or not pairs,
+        "synthetic prior": PRIOR_VERSION if config.prior or not pairs else None,
         "started from": config.start,
         "steps": trainer.config.steps,
         "batch": trainer.config.batch,

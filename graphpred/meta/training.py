@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from graphpred.errors import InputError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
-from graphpred.meta.examples import Example
+from graphpred.meta.examples import Draw, Example
 from graphpred.meta.model import MetaModel
 from graphpred.meta.relaxed import (
     PRICE_FACTOR,
@@ -32,7 +32,6 @@ from graphpred.meta.relaxed import (
 )
 from graphpred.seeds import generator_for
 
-Draw = Callable[[torch.Generator], Example]
 _PROBE_STEPS = 6
 
 
@@ -105,7 +104,7 @@ class Trainer:
 
     Args:
         model: The model.
-        draw: Draws an example; must depend on the generator alone.
+        draw: Draws the examples of a step.
         config: How to train.
         identity: Plain JSON facts on where examples come from; a checkpoint is taken up only if
             it has the same.
@@ -173,7 +172,7 @@ class Trainer:
     def _advance(self) -> tuple[Losses, float]:
         """One optimiser step."""
         generator = generator_for(self.config.seed, "step", self.step)
-        examples = [self._draw(generator) for _ in range(self.config.batch)]
+        examples = self._draw(self.config.batch, generator)
         progress = min(1.0, self.step / self.config.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.learning_rate * _rate(self.step, progress)
