@@ -175,16 +175,22 @@ class Population:
     def scores(self, X: Tensor) -> Tensor:
         """Outputs before softmax. Float, shape ``(B, c, m)``, on the device of the population."""
         X = self._checked_inputs(X)
-        n_outputs = self.architectures[0].widths[-1]
-        shape = (len(self), n_outputs, len(X))
+        shape = (len(self), self.architectures[0].widths[-1], len(X))
         scores = torch.empty(shape, device=self._device, dtype=self._dtype)
-        members = list(range(len(self)))
-        for chosen in self._blocks(members, n_rows=min(len(X), FULL_BATCH_ROWS)):
-            block = self._block(chosen, self._numbers[None, self._columns(chosen)])
-            for start in range(0, len(X), _SCORE_ROWS):
-                rows = slice(start, start + _SCORE_ROWS)
-                scores[chosen, :, rows] = block.scores(X[rows])
+        for members, of_block in self._scores(X):
+            scores[members] = of_block
         return scores
+
+    def _scores(self, X: Tensor) -> Iterator[tuple[list[int], Tensor]]:
+        """Members and outputs of one block after the other."""
+        everybody = list(range(len(self)))
+        for members in self._blocks(everybody, n_rows=min(len(X), FULL_BATCH_ROWS)):
+            block = self._block(members, self._numbers[None, self._columns(members)])
+            parts = [
+                block.scores(X[start : start + _SCORE_ROWS]).clone()
+                for start in range(0, max(1, len(X)), _SCORE_ROWS)
+            ]
+            yield members, torch.cat(parts, dim=2)
 
     def predict(self, X: Tensor) -> Tensor:
         """Predicted classes, int64 ``(B, m)``, or targets, float ``(B, m, c)``.
@@ -219,7 +225,10 @@ class Population:
         if objective.kind != kind:
             names = ", ".join(name for name, (_, for_kind) in LOSSES.items() if for_kind == kind)
             raise InputError(f"the loss for {kind} must be one of {names}; got {loss!r}.")
-        return objective.losses(self.scores(X), y, weight=sample_weight)
+        losses = torch.empty(len(self), dtype=torch.float64, device=self._device)
+        for members, scores in self._scores(X):
+            losses[members] = objective.losses(scores, y, weight=sample_weight)
+        return losses
 
     def networks(self, *, signature: Signature | None = None) -> list[SparseNetwork]:
         """Every network as a module of its own.
