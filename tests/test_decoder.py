@@ -1,5 +1,7 @@
 """The decoder, and symmetries of encoder and decoder together."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
@@ -18,11 +20,11 @@ from toys import (
 
 from graphpred.errors import InputError, ModelError, StoreError
 from graphpred.files import save_tensors
-from graphpred.meta.decoder import TEMPERATURE, THRESHOLD, Decoder, shrink
+from graphpred.meta.decoder import LATENT_SIZE, TEMPERATURE, THRESHOLD, Decoder, _frame, shrink
 from graphpred.meta.encoders import Embedding
 from graphpred.meta.model import MetaConfig, MetaModel, draw_latents
 
-CLOSE = {"atol": 1e-5, "rtol": 0}
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 FIELDS = ("hidden", "output", "gain", "hidden_bias", "output_bias", "activation")
 N_ACTIVATIONS = 6
 TASKS = {
@@ -383,3 +385,65 @@ def test_predict_leaves_the_mode_of_the_model_as_it_was(training):
     model.predict(toy_task())
 
     assert model.training is training
+
+
+@pytest.mark.parametrize("n_slots", [9, 4, 2])
+@pytest.mark.parametrize("n_outputs", [1, 2, 4])
+def test_affinities_serve_all_outputs_alike(n_slots, n_outputs):
+    leaning = torch.randn(1, 11, 6, generator=seeded(n_slots))
+    present = torch.zeros(1, 11), torch.zeros(1, 6)
+    present[0][:, :n_slots], present[1][:, :n_outputs] = 1, 1
+
+    (frame,) = _frame(leaning, present=present)
+
+    assert not frame[n_slots:].any()
+    assert not frame[:, n_outputs:].any()
+    gram = frame.T @ frame / (0.45 * n_slots)  # (c, c)
+    mean_free = torch.eye(n_outputs) - (1 / n_outputs if n_outputs > 1 else 0)
+    rank = min(n_slots, n_outputs - 1 if n_outputs > 1 else 1)
+    values = torch.linalg.eigvalsh(gram[:n_outputs, :n_outputs])
+    torch.testing.assert_close(values[-rank:], torch.ones(rank), atol=0.15, rtol=0)
+    if n_slots >= n_outputs:
+        torch.testing.assert_close(gram[:n_outputs, :n_outputs], mean_free, atol=0.15, rtol=0)
+
+
+def test_training_starts_near_the_linear_guess():
+    """With many slots and a low price, of which thresholds take little."""
+    generator = seeded(2)
+    relations = torch.randn(6, 3, 5, generator=generator)
+    embedding = Embedding(
+        features=torch.randn(6, WIDTH, generator=generator),
+        outputs=torch.randn(3, WIDTH, generator=generator),
+        relations=relations,
+        bias=torch.tensor([0.5, 0.0, -0.5]),
+    )
+    decoder = Decoder(width=WIDTH, relation_width=5, n_activations=2, generator=generator)
+    latents = torch.randn(200, LATENT_SIZE, generator=generator)
+
+    decoded = decoder([embedding], prices=torch.tensor([1e-4]), latents=[latents])
+
+    into, out = decoded.weights
+    linear = (into[0] @ out[0]).detach()  # (n, c)
+    guess = relations[:, :, 0] - relations[:, :, 0].mean(dim=1, keepdim=True)
+    linear = linear - linear.mean(dim=1, keepdim=True)
+    similarity = torch.cosine_similarity(linear.flatten(), guess.flatten(), dim=0)
+    assert similarity > 0.95
+    assert 0.2 < linear.norm() / guess.norm() < 1.5  # thresholds take their part
+    torch.testing.assert_close(
+        decoded.output_bias[0].detach(), torch.tensor([0.5, 0.0, -0.5]), atol=0.2, rtol=0
+    )
+
+
+def test_size_of_the_guess_changes_weights_and_no_edge(model, task):
+    (embedding,) = model.encoder([model.encoder.describe(task)])
+    relations = embedding.relations.clone()
+    relations[:, :, 0] *= 3.0
+    larger = replace(embedding, relations=relations)
+    latents, prices = draw_latents(4, generator=seeded()), torch.tensor([0.1])
+
+    first, second = (
+        model.decoder([e], prices=prices, latents=[latents]) for e in (embedding, larger)
+    )
+
+    torch.testing.assert_close(first.hidden, second.hidden)
+    torch.testing.assert_close(3 * first.gain, second.gain)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from toys import permuted_features, permuted_outputs, permuted_rows, rebuilt, seeded, toy_task
 
 from graphpred.meta.statistics import (
@@ -69,6 +69,9 @@ def target_functions(task):
     ]
 
 
+N_SHAPES = OUTPUT_SIZE - len(RIDGE_PENALTIES) - 1
+
+
 def correlation(a, b):
     """0 where one of both is constant."""
     spread = a.std() * b.std()
@@ -83,7 +86,7 @@ def scaled_indicators(task):
 
 
 def correlations(statistics):
-    table = statistics.relation[:, :, len(RIDGE_PENALTIES) :].numpy()
+    table = statistics.relation[:, :, 1 + len(RIDGE_PENALTIES) :].numpy()
     return table.reshape(*table.shape[:2], N_BASIS, N_TARGETS)
 
 
@@ -107,7 +110,7 @@ def test_ridge_coefficients_are_those_of_a_direct_solution_and_of_scikit_learn(t
     for r, penalty in enumerate(RIDGE_PENALTIES):
         direct = np.linalg.solve(X.T @ X / m + penalty * np.eye(n), X.T @ u / m)
         theirs = Ridge(alpha=m * penalty, fit_intercept=False).fit(X, u).coef_.reshape(-1, n).T
-        ours = statistics.relation[:, :, r].numpy()
+        ours = statistics.relation[:, :, 1 + r].numpy()
         np.testing.assert_allclose(ours, direct, atol=1e-4)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -118,15 +121,67 @@ def test_explained_variance_is_that_of_the_ridge_predictions(task, statistics):
     present = u.std(axis=0) > 0
 
     for r in range(len(RIDGE_PENALTIES)):
-        residual = u - X @ statistics.relation[:, :, r].numpy()
+        residual = u - X @ statistics.relation[:, :, 1 + r].numpy()
         expected = np.where(present, 1 - np.mean(residual**2, axis=0), 0)
-        ours = statistics.output[:, OUTPUT_SIZE - len(RIDGE_PENALTIES) + r].numpy()
+        ours = statistics.output[:, N_SHAPES + r].numpy()
         np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_linear_guess_is_ridge_at_the_least_cross_validation_error(task, statistics):
+    X, y = training_rows(task)
+    m, n = X.shape
+    u = scaled_indicators(task)
+    fits = []
+    for penalty in [0.001 * 4**i for i in range(9)]:
+        hat = X @ np.linalg.solve(X.T @ X / m + penalty * np.eye(n), X.T / m)
+        left = 1 - 2 * np.mean(u * (hat @ u), axis=0) + np.mean((hat @ u) ** 2, axis=0)
+        errors = left / (1 - (1 + np.trace(hat)) / m) ** 2
+        beta = np.linalg.solve(X.T @ X / m + penalty * np.eye(n), X.T @ u / m)
+        fits.append((errors.mean(), errors, beta))
+    _, errors, beta = min(fits, key=lambda fit: fit[0])
+    expected = (1 - errors).clip(0)
+
+    scale, bias = 1.0, np.zeros(task.n_outputs)
+    if task.is_classification:
+        share = np.bincount(y, minlength=task.n_outputs) + 0.5
+        share = share / share.sum()
+        bias = np.log(share) - np.log(share).mean()
+        scale = 1 / np.sqrt(share * (1 - share)).clip(0.05) / (1 - expected.clip(0, 0.8))
+        scale = scale / (2 if task.n_outputs == 2 else 1)
+
+    np.testing.assert_allclose(statistics.relation[:, :, 0], beta * scale, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(statistics.output[:, -1], expected, atol=1e-4)
+    np.testing.assert_allclose(statistics.bias, bias, atol=1e-5)
+
+
+def test_linear_guess_is_near_logistic_regression_of_normal_classes():
+    generator = seeded(4)
+    y = torch.randint(0, 2, (4000,), generator=generator)
+    X = torch.randn(4000, 3, generator=generator) + y[:, None] * torch.tensor([1.0, 0.5, 0.0])
+    split = Split(torch.arange(4000), *[torch.arange(0)] * 2)
+    task = Task.from_arrays(X.numpy(), y.numpy(), split=split)
+
+    guess = statistics_of(task).relation[:, :, 0]
+
+    theirs = LogisticRegression().fit(*map(np.asarray, task.rows("train"))).coef_[0]
+    np.testing.assert_allclose(guess[:, 1] - guess[:, 0], theirs, atol=0.1)
+
+
+def test_noise_is_given_little_weight():
+    generator = seeded(5)
+    X = torch.randn(60, 30, generator=generator)
+    y = torch.randint(0, 2, (60,), generator=generator)
+    split = Split(torch.arange(60), *[torch.arange(0)] * 2)
+
+    statistics = statistics_of(Task.from_arrays(X.numpy(), y.numpy(), split=split))
+
+    assert statistics.relation[:, :, 0].abs().max() < 0.2
+    assert statistics.relation[:, :, 2].abs().max() > 0.3  # ridge at 0.01 believes it
 
 
 def test_output_shapes_are_frequencies_or_moments(task, statistics):
     _, y = training_rows(task)
-    shape = statistics.output[:, : OUTPUT_SIZE - len(RIDGE_PENALTIES)].numpy()
+    shape = statistics.output[:, :N_SHAPES].numpy()
 
     if task.is_classification:
         share = np.bincount(y, minlength=task.n_outputs) / len(y)
@@ -225,7 +280,8 @@ def test_repeating_all_rows_changes_nothing_but_the_trust():
 
     once, again = statistics_of(task), statistics_of(twice)
 
-    torch.testing.assert_close(once.relation, again.relation, atol=1e-4, rtol=0)
+    # The linear guess trusts more rows more; all the rest does not know how many there are.
+    torch.testing.assert_close(once.relation[:, :, 1:], again.relation[:, :, 1:], atol=1e-4, rtol=0)
     torch.testing.assert_close(once.pair, again.pair, atol=1e-4, rtol=0)
     assert again.size > once.size
 
@@ -237,7 +293,7 @@ def test_kind_is_told(task, statistics):
 def test_order_of_rows_changes_nothing(task, statistics):
     shuffled = statistics_of(permuted_rows(task))
 
-    for name in ("relation", "feature", "output", "pair"):
+    for name in ("relation", "feature", "output", "bias", "pair"):
         first, second = getattr(statistics, name), getattr(shuffled, name)
         torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
 
@@ -293,7 +349,7 @@ def edge_cases():
 def test_statistics_are_finite_whatever_the_data(name):
     statistics = statistics_of(edge_cases()[name])
 
-    for part in ("relation", "feature", "output", "pair"):
+    for part in ("relation", "feature", "output", "bias", "pair"):
         assert getattr(statistics, part).isfinite().all(), part
 
 
@@ -337,7 +393,7 @@ def test_only_training_rows_are_read(kind):
 
     first, second = statistics_of(task), statistics_of(rebuilt(task, X=X, y=y))
 
-    for name in ("relation", "feature", "output", "pair"):
+    for name in ("relation", "feature", "output", "bias", "pair"):
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 

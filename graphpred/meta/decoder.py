@@ -32,9 +32,12 @@ _CONTEXT_SIZE = 6
 # Where training starts:
 _GUESS_SCALE = 2.0  # the linear guess is multiplied with it
 _SPREAD = 1.7  # the amplitudes of hidden neurons differ by about exp(±_SPREAD / √3)
-_SHARPNESS = 1.7  # of affinities before tanh, whose squares are then 0.45 on average
-_PRICE_SLOPE = 0.4  # v shrinks by this power of the price,
-_MIDDLE_PRICE = 0.013  # from this one on
+_SHARPNESS = 1.7  # of affinities before tanh
+_MEAN_SQUARE = 0.45  # of affinities to one output
+_FRAME_STEPS = 8
+_LINEAR_LEAD = 2.0  # of that class's logit among the activations
+_PRICE_SLOPE = 0.25  # v shrinks by this power of the price,
+_MIDDLE_PRICE = 0.02  # from this one on
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,6 +99,7 @@ class Decoder(nn.Module):
         width: d, of the embeddings and slots.
         relation_width: r, of the relations.
         n_activations: a, the activation classes to choose from.
+        linear: Which of them to begin with: one that is linear near 0 and can be trained to more.
         n_rounds: Rounds of attention.
         generator: Source of the initial parameters.
     """
@@ -106,6 +110,7 @@ class Decoder(nn.Module):
         width: int = 64,
         relation_width: int,
         n_activations: int,
+        linear: int | None = None,
         n_rounds: int = 2,
         generator: torch.Generator,
     ) -> None:
@@ -126,9 +131,9 @@ class Decoder(nn.Module):
         self.amplitude = nn.Linear(width, 1)
         self.per_output = nn.Linear(width, 1)
         initialise(self, generator=generator)
-        self._start_at_linear_guess()
+        self._start_at_linear_guess(linear=linear)
 
-    def _start_at_linear_guess(self) -> None:
+    def _start_at_linear_guess(self, *, linear: int | None) -> None:
         """Begin where every hidden neuron carries the first relation channel to its outputs.
 
         With random affinities A, the weights A^T A R_0 are then near a multiple of the encoder's
@@ -146,6 +151,8 @@ class Decoder(nn.Module):
             for layer in (self.per_slot, self.per_output, self.activation):
                 layer.weight.mul_(0.1)
                 layer.bias.zero_()
+            if linear is not None:
+                self.activation.bias[linear] = _LINEAR_LEAD
 
     def forward(
         self, embeddings: Sequence[Embedding], *, prices: Tensor, latents: Sequence[Tensor]
@@ -166,7 +173,8 @@ class Decoder(nn.Module):
         present = [_present([size[i] for size in sizes], like=prices) for i in range(3)]
         features = _pad([e.features for e in embeddings]) + for_feature.unsqueeze(1)  # (G, n, d)
         outputs = _pad([e.outputs for e in embeddings]) + for_output.unsqueeze(1)  # (G, c, d)
-        relations = _pad_relations([e.relations for e in embeddings])  # (G, n, c, r)
+        relations, size = _normalised(_pad_relations([e.relations for e in embeddings]))
+        guessed_bias = _pad([_bias_of(e)[:, None] for e in embeddings]).squeeze(2)  # (G, c)
         slots = self.slot(_pad(list(latents))) + for_slot.unsqueeze(1)  # (G, h, d)
         known = torch.cat([features, outputs], dim=1)
         known_present = torch.cat([present[0], present[2]], dim=1)
@@ -183,7 +191,9 @@ class Decoder(nn.Module):
         # A price makes v smaller and the gain larger by as much: fewer edges, the same function.
         scale = torch.exp(self.sparsity(context).clamp(-3, 3))  # (G, 1)
         decoded["hidden"] = _cap(decoded["hidden"] * scale.unsqueeze(2))
-        decoded["gain"] = decoded["gain"] / scale
+        decoded["output"] = _cap(decoded["output"] * scale.sqrt().unsqueeze(2))
+        decoded["gain"] = decoded["gain"] * size / scale**1.5
+        decoded["output_bias"] = decoded["output_bias"] + guessed_bias
         return Decoded(sizes=sizes, **_masked(decoded, present))
 
     def _read(
@@ -198,19 +208,16 @@ class Decoder(nn.Module):
         """Heads: everything of ``Decoded`` but the sizes, padded places not yet cleared."""
         root = math.sqrt(slots.shape[2])
         log_gain, bias = self.per_slot(slots).unbind(dim=2)
-        affinity = torch.tanh(
-            self._affinity_logits(slots, outputs, present=present[1])
-        )  # (G, h, c)
-        affinity = affinity * present[1].unsqueeze(1)
+        logits = self._affinity_logits(slots, outputs, present=present[1])  # (G, h, c)
         amplitude = torch.exp(_SPREAD * self.amplitude(slots))  # (G, h, 1)
-        channels = self.channel(slots) * amplitude  # (G, h, r')
-        mixed = affinity.unsqueeze(3) * channels.unsqueeze(2)  # (G, h, c, r')
+        affinity = _frame(torch.tanh(logits) * amplitude, present=present)  # (G, h, c)
+        mixed = affinity.unsqueeze(3) * self.channel(slots).unsqueeze(2)  # (G, h, c, r')
         direct = torch.einsum("gjkr,gikr->gji", self.relate(relations), mixed)  # (G, n, h)
         hidden = features @ self.feature_key(slots).mT / root + direct
         output = self.output_key(slots) @ outputs.mT / root + affinity
         return {
             "hidden": hidden,
-            "output": _cap(output),
+            "output": output,
             "gain": torch.exp(log_gain.clamp(-3, 3)) * _initial_gain(present),
             "hidden_bias": _cap(bias),
             "output_bias": _cap(self.per_output(outputs).squeeze(2)),
@@ -279,15 +286,52 @@ class _Attention(nn.Module):
         return heads
 
 
-def _initial_gain(present: tuple[Tensor, Tensor]) -> Tensor:
-    """Gain at which the slots of an output add up to the linear guess. ``(G, 1)``.
+def _normalised(relations: Tensor) -> tuple[Tensor, Tensor]:
+    """The guessed weights divided by their size, which is given back: ``(G, n, c, r)``, ``(G, 1)``.
 
-    Scores of classes want to be larger than the guess, which is of a standardised indicator.
+    So which edges there are does not depend on how large the weights should be.
     """
-    n_slots, n_outputs = (p.sum(dim=1, keepdim=True) for p in present)
-    wanted = torch.where(n_outputs > 1, 3.0, 1.0)
-    mean_amplitude = math.exp(_SPREAD**2 / 6)  # its logarithm has variance _SPREAD² / 3
-    return wanted / (_GUESS_SCALE * mean_amplitude) / (0.45 * n_slots)
+    guess = relations[:, :, :, 0]  # (G, n, c)
+    largest = guess.abs().amax(dim=1)  # (G, c)
+    real = (largest > 0).sum(dim=1).clamp(min=1)
+    size = (largest.square().sum(dim=1) / real).sqrt().clamp(min=0.02)  # (G,)
+    scaled = (guess / size[:, None, None]).unsqueeze(3)
+    return torch.cat([scaled, relations[:, :, :, 1:]], dim=3), size.unsqueeze(1)
+
+
+def _bias_of(embedding: Embedding) -> Tensor:
+    if embedding.bias is None:
+        return embedding.outputs.new_zeros(len(embedding.outputs))
+    return embedding.bias
+
+
+def _frame(leaning: Tensor, *, present: tuple[Tensor, Tensor]) -> Tensor:
+    """Affinities near the given ones whose slots, taken together, serve all outputs alike.
+
+    The nearest tight frame A: A^T A is a multiple of the identity (for classes, of what is left of
+    it without their mean, which softmax does not see), so that slots which carry R A^T and are
+    read by A add up to the linear guess R, whatever their number. It is the polar factor, by the
+    iteration of Newton and Schulz.
+
+    Args:
+        leaning: Float, shape ``(G, h, c)``.
+        present: 1 for real slots, ``(G, h)``, and for real outputs, ``(G, c)``.
+    """
+    slots, outputs = present[0].unsqueeze(2), present[1].unsqueeze(1)
+    n_slots, n_outputs = slots.sum(dim=1, keepdim=True), outputs.sum(dim=2, keepdim=True)
+    frame = (leaning * slots * outputs).double()  # small directions are made as large as others
+    mean = frame.sum(dim=2, keepdim=True) / n_outputs
+    frame = torch.where(n_outputs > 1, frame - mean, frame) * slots * outputs
+    frame = frame / (frame.square().sum(dim=(1, 2), keepdim=True) + 1e-6).sqrt()
+    for _ in range(_FRAME_STEPS):
+        frame = 1.5 * frame - 0.5 * frame @ (frame.mT @ frame)
+    return (frame * (_MEAN_SQUARE * n_slots).sqrt()).to(leaning.dtype)
+
+
+def _initial_gain(present: tuple[Tensor, Tensor]) -> Tensor:
+    """Gain at which the slots add up to the linear guess. Float, shape ``(G, 1)``."""
+    n_slots = present[0].sum(dim=1, keepdim=True)
+    return 1 / (_GUESS_SCALE * _MEAN_SQUARE * n_slots)
 
 
 def _context(sizes: Sequence[tuple[int, int, int]], prices: Tensor) -> Tensor:

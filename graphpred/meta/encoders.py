@@ -39,11 +39,13 @@ class Embedding:
         relations: How feature j is related to output k. Float, shape ``(n, c, r)``; the direct
             path from statistics to weights reads it. The first of the r numbers should be a guess
             of the weight from j to k in a linear model, since training starts there.
+        bias: A guess of that model's biases, likewise; None for zeros. Float, shape ``(c,)``.
     """
 
     features: Tensor
     outputs: Tensor
     relations: Tensor
+    bias: Tensor | None = None
 
 
 @runtime_checkable
@@ -114,7 +116,12 @@ class StatisticsEncoder(nn.Module):
             )
         sizes = [s.relation.shape[:2] for s in descriptions]
         return [
-            Embedding(features=f, outputs=o, relations=s.relation.to(f.device))
+            Embedding(
+                features=f,
+                outputs=o,
+                relations=s.relation.to(f.device),
+                bias=s.bias.to(f.device),
+            )
             for f, o, s in zip(
                 torch.split(features, [n for n, _ in sizes]),
                 torch.split(outputs, [c for _, c in sizes]),

@@ -23,7 +23,7 @@ _Origin = tuple[str, str | None, str, int]
 _Rows = tuple[_Origin, tuple[int, ...], tuple[int, ...]]
 MAX_ROWS = 128
 """Fresh rows of a data set that one step looks at."""
-PRICE_BOUNDS = (0.003, 3.0)
+PRICE_BOUNDS = (0.0003, 3.0)
 _GROUP = 16  # synthetic data sets of one shape: padding several to the largest costs most
 _VIEWS_PER_SEARCH = 6
 _VIEWS_PER_SOURCE = 48

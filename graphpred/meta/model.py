@@ -80,6 +80,7 @@ class MetaModel(nn.Module):
                 width=self.config.width,
                 relation_width=self.encoder.relation_width,
                 n_activations=len(self.config.activations),
+                linear=_index_of("tanh", self.config.activations),
                 n_rounds=self.config.n_rounds,
                 generator=generator_for(seed, "decoder"),
             )
@@ -186,6 +187,10 @@ class MetaModel(nn.Module):
                 "encoder=…)), or use the version that wrote it."
             ) from error
         return model
+
+
+def _index_of(name: str, names: Sequence[str]) -> int | None:
+    return names.index(name) if name in names else None
 
 
 def draw_latents(n_hidden: int, *, generator: torch.Generator) -> Tensor:

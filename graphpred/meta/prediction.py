@@ -18,7 +18,7 @@ from graphpred.meta.encoders import Embedding
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
-PRICE_RANGE = (1e-3, 10.0)
+PRICE_RANGE = (1e-4, 10.0)
 """Prices between which the one for a number of edges is sought."""
 _BISECTIONS = 8
 _LEAST_WEIGHT = 0.1

@@ -16,12 +16,14 @@ from graphpred.task import Task
 N_BASIS = 8
 N_TARGETS = 4
 RIDGE_PENALTIES = (0.1, 0.01, 1.0)
-RELATION_SIZE = N_BASIS * N_TARGETS + len(RIDGE_PENALTIES)
+RELATION_SIZE = N_BASIS * N_TARGETS + len(RIDGE_PENALTIES) + 1
 FEATURE_SIZE = N_BASIS + 3
-OUTPUT_SIZE = 8
+OUTPUT_SIZE = 9
 PAIR_SIZE = 6
 _MAX_PAIR_WORK = 1e10  # multiplications for the second moments; beyond it rows are thinned
 _NEIGHBOURS = 8
+_CANDIDATE_PENALTIES = tuple(0.001 * 4**i for i in range(9))  # of the linear guess
+_MOST_EXPLAINED = 0.8  # share of variance up to which a class's scores are made larger for it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,12 +31,15 @@ class Statistics:
     """Statistics of the training rows of a task.
 
     Attributes:
-        relation: For feature j and output k: ridge coefficients at three penalties, then the
-            correlations of φ_b(x_j) with u_kr. Float32, shape ``(n, c, RELATION_SIZE)``.
+        relation: For feature j and output k: the weight of a linear model, then ridge coefficients
+            at three penalties, then the correlations of φ_b(x_j) with u_kr. Float32, shape
+            ``(n, c, RELATION_SIZE)``.
         feature: Means of φ_b(x_j), and how strongly x_j is related to the outputs at best, on
             average, and to other features. Float32, shape ``(n, FEATURE_SIZE)``.
         output: Frequency of class k, or shape of the quantity; share of variance that ridge
-            explains. Float32, shape ``(c, OUTPUT_SIZE)``.
+            explains, and that the linear model would explain of other rows. Float32, shape
+            ``(c, OUTPUT_SIZE)``.
+        bias: Output of the linear model where all features are 0. Float32, shape ``(c,)``.
         neighbours: Directed edges between the most strongly related features. Int64,
             shape ``(2, E)``.
         pair: Statistics of every such edge. Float32, shape ``(E, PAIR_SIZE)``.
@@ -45,6 +50,7 @@ class Statistics:
     relation: Tensor
     feature: Tensor
     output: Tensor
+    bias: Tensor
     neighbours: Tensor
     pair: Tensor
     size: float
@@ -60,7 +66,16 @@ def statistics_of(task: Task) -> Statistics:
     means = basis.mean(dim=0)  # (n, B)
     correlation = _correlations(_unit(basis), targets)  # (n, c, B * R)
     covariance = X.T @ X / m  # (n, n)
-    ridge, explained, partial = _ridge(covariance, X=X, targets=targets[:, :, 0])
+    moments = (X.T @ targets[:, :, 0] / m).double()  # (n, c)
+    spectrum = torch.linalg.eigh(covariance.double())
+    ridge, explained = _ridge(*spectrum, moments=moments)
+    guess, expected = _linear_guess(*spectrum, moments=moments, n_rows=m)
+    if task.is_classification:
+        share, bias = _class_shares(y, task=task)
+        guess = guess * _logit_scale(share, expected=expected)
+    else:
+        bias = torch.zeros(task.n_outputs)
+    partial = _partial_correlations(*spectrum)
     neighbours, pair = _pairs(X, targets[:, :, 0], covariance=covariance, partial=partial)
     strength = correlation.abs().amax(dim=2)  # (n, c)
     related = (covariance - torch.diag(covariance.diagonal())).abs().amax(dim=1)  # (n,)
@@ -68,9 +83,10 @@ def statistics_of(task: Task) -> Statistics:
         [means, torch.stack([strength.amax(dim=1), strength.mean(dim=1), related], dim=1)], dim=1
     )
     return Statistics(
-        relation=torch.cat([ridge, correlation], dim=2),
+        relation=torch.cat([guess[:, :, None].clamp(-10, 10), ridge, correlation], dim=2),
         feature=feature.clamp(-5, 5),
-        output=torch.cat([_output_shape(y, task=task), explained], dim=1),
+        output=torch.cat([_output_shape(y, task=task), explained, expected[:, None]], dim=1),
+        bias=bias,
         neighbours=neighbours,
         pair=pair,
         size=m / (m + 100),
@@ -121,33 +137,75 @@ def _correlations(basis: Tensor, targets: Tensor) -> Tensor:
     return product.view(n, N_BASIS, c, N_TARGETS).transpose(1, 2).flatten(2)
 
 
-def _ridge(covariance: Tensor, *, X: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _ridge(values: Tensor, vectors: Tensor, *, moments: Tensor) -> tuple[Tensor, Tensor]:
     """Closed-form ridge regression of the first target function on the features.
+
+    Args:
+        values: Eigenvalues of the covariance. Float64, shape ``(n,)``.
+        vectors: Its eigenvectors. Float64, shape ``(n, n)``.
+        moments: X^T U / m. Float64, shape ``(n, c)``.
 
     Returns:
         Coefficients (X^T X / m + λI)^{-1} X^T U / m at three λ, ``(n, c, 3)``; the share of
-        variance they explain, ``(c, 3)``; partial correlations at λ = 0.1, ``(n, n)``.
+        variance they explain, ``(c, 3)``.
     """
-    m = len(X)
-    values, vectors = torch.linalg.eigh(covariance.double())  # (n,), (n, n)
-    moments = (X.T @ targets / m).double()  # (n, c)
-    rotated = vectors.T @ moments  # (n, c)
+    values, rotated = values.clamp(min=0)[:, None], vectors.T @ moments  # (n, 1), (n, c)
     coefficients, explained = [], []
     for penalty in RIDGE_PENALTIES:
-        inverse = 1 / (values.clamp(min=0) + penalty)  # (n,)
-        beta = vectors @ (inverse[:, None] * rotated)  # (n, c)
-        quadratic = (beta * (covariance.double() @ beta)).sum(dim=0)  # (c,)
-        residual = 1 - 2 * (beta * moments).sum(dim=0) + quadratic
-        coefficients.append(beta)
-        explained.append(1 - residual)
-    precision = (vectors / (values.clamp(min=0) + 0.1)) @ vectors.T  # (n, n)
+        inner = rotated / (values + penalty)  # (n, c)
+        coefficients.append(vectors @ inner)
+        explained.append((2 * inner * rotated - inner.square() * values).sum(dim=0))
+    return torch.stack(coefficients, dim=2).float(), torch.stack(explained, dim=1).float()
+
+
+def _linear_guess(
+    values: Tensor, vectors: Tensor, *, moments: Tensor, n_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Ridge regression at the penalty with the least generalised cross-validation error.
+
+    The error on other rows is estimated from the same statistics: residual / (1 − d/m)², with d
+    degrees of freedom (Golub, Heath and Wahba, 1979). All outputs share a penalty.
+
+    Returns:
+        Coefficients, float32, ``(n, c)``; the share of variance of other rows that they should
+        explain, at least 0, float32, ``(c,)``.
+    """
+    values, rotated = values.clamp(min=0)[:, None], vectors.T @ moments  # (n, 1), (n, c)
+    errors, fits = [], []
+    for penalty in _CANDIDATE_PENALTIES:
+        inner = rotated / (values + penalty)  # (n, c)
+        residual = 1 - (2 * inner * rotated - inner.square() * values).sum(dim=0)  # (c,)
+        freedom = 1 + float((values / (values + penalty)).sum())
+        errors.append(residual.clamp(min=0) / max(1 - freedom / n_rows, 0.05) ** 2)
+        fits.append(inner)
+    best = int(torch.stack(errors).mean(dim=1).argmin())
+    expected = (1 - errors[best]).clamp(min=0)
+    return (vectors @ fits[best]).float(), expected.float()
+
+
+def _logit_scale(share: Tensor, *, expected: Tensor) -> Tensor:
+    """What turns a regression of a class's scaled indicator into its score. ``(c,)``.
+
+    The slope of a logit is that of the probability over p(1 − p); the less is left unexplained,
+    the steeper (as in linear discriminants). Of two classes each gets half.
+    """
+    deviation = (share * (1 - share)).sqrt().clamp(min=0.05)
+    steeper = 1 / (1 - expected.clamp(max=_MOST_EXPLAINED))
+    return steeper / deviation / (2 if len(share) == 2 else 1)
+
+
+def _class_shares(y: Tensor, *, task: Task) -> tuple[Tensor, Tensor]:
+    """Smoothed shares of the classes and their logarithms, less the mean. ``(c,)`` each."""
+    counts = torch.bincount(y, minlength=task.n_outputs).float() + 0.5
+    share = counts / counts.sum()
+    return share, share.log() - share.log().mean()
+
+
+def _partial_correlations(values: Tensor, vectors: Tensor) -> Tensor:
+    """Of the features, with a ridge of 0.1. Float32, shape ``(n, n)``."""
+    precision = (vectors / (values.clamp(min=0) + 0.1)) @ vectors.T
     scale = precision.diagonal().rsqrt()
-    partial = -precision * scale[:, None] * scale
-    return (
-        torch.stack(coefficients, dim=2).float(),
-        torch.stack(explained, dim=1).float(),
-        partial.float(),
-    )
+    return (-precision * scale[:, None] * scale).float()
 
 
 def _pairs(
