@@ -24,5 +24,9 @@ class StoreError(GraphPredError, ValueError):
     """A file or folder that graphpred wrote, or is asked to write, cannot be used."""
 
 
+class EngineError(GraphPredError, RuntimeError):
+    """Workers cannot be started or reached, or were lost for good."""
+
+
 class ModelError(GraphPredError, ValueError):
     """A meta-model cannot be loaded or does not fit what it is asked to do."""

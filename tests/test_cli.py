@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -240,13 +239,6 @@ def test_the_script_in_the_checkout_and_a_narrow_terminal_without_colour(chain):
     assert max(map(len, shown.splitlines())) <= 40
 
 
-def wait_for(path, *, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.05)
-
-
 def test_interrupted_training_resumes_to_the_same_model(chain, tmp_path):
     arguments = ("train", chain / "pairs", "--steps", 60, "--out")
     process = script(*arguments, tmp_path / "broken")
@@ -267,22 +259,6 @@ def test_interrupted_training_resumes_to_the_same_model(chain, tmp_path):
     same = (tmp_path / "broken").read_bytes() == (tmp_path / "whole").read_bytes()
     assert same
     assert not checkpoint_of(tmp_path / "broken").exists()
-
-
-def test_interrupted_generation_goes_on(tmp_path):
-    arguments = ("generate", "iris", "--pairs", 12, "--evaluations", 100, "--rows", 90,
-                 "--jobs", 2, "--out", tmp_path)  # fmt: skip
-    process = script(*arguments)
-    wait_for(tmp_path / "pairs-00000000-00000002.parquet")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-
-    ok(*arguments)
-
-    assert PairStore(tmp_path).verify() == []
-    assert len(PairStore(tmp_path)) == 120
 
 
 def test_test_rows_stay_out_of_the_pairs(chain):

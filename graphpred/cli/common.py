@@ -1,19 +1,29 @@
 """What all commands share: consoles, errors, progress and JSON."""
 
 import json
-import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 from graphpred.errors import GraphPredError
 from graphpred.meta.encoders import custom_encoder
@@ -23,6 +33,7 @@ from graphpred.report.text import plain
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 _SECONDS_PER_LINE = 60.0
+_live: list[Console] = []  # where a bar is now: what is printed elsewhere would break its line
 
 
 def console() -> Console:
@@ -32,7 +43,7 @@ def console() -> Console:
 
 def error_console() -> Console:
     """Standard error, for progress, notices and errors."""
-    return Console(stderr=True, highlight=False)
+    return _live[-1] if _live else Console(stderr=True, highlight=False)
 
 
 def print_json(data: Any) -> None:
@@ -73,44 +84,109 @@ def notice(text: str) -> None:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show how far something is: a bar in a terminal, else a line a minute.
+    """Show how far something is and when it will end: a bar in a terminal, else a line a minute.
 
     Yields:
         ``show(done, total, text)``.
     """
     shown = error_console()
-    if not shown.is_terminal:
-        yield _line_writer(title, shown)
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[text]}"),
-        console=shown,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(title, total=None, text="")
-
-        def show(done: int, total: int, text: str) -> None:
-            bar.update(task, completed=done, total=total, text=escape(text))
-
+    with _bar(title, shown) if shown.is_terminal else _lines(title, shown) as show:
         yield show
 
 
-def _line_writer(title: str, shown: Console) -> Callable[[int, int, str], None]:
-    last = -math.inf
+@contextmanager
+def _bar(title: str, shown: Console) -> Iterator[Callable[[int, int, str], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=max(4, min(20, shown.width - 70))),
+        MofNCompleteColumn(),
+        _TimeLeft(),
+        TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    end = _End()
+    with Progress(*columns, console=shown, transient=True) as bar:
+        task = bar.add_task(title, total=None, text="", end=end)
+        _live.append(shown)
+
+        def show(done: int, total: int, text: str) -> None:
+            end.update(done, total)
+            bar.update(task, completed=done, total=total, text=escape(text))
+
+        try:
+            yield show
+        finally:
+            _live.remove(shown)
+
+
+@contextmanager
+def _lines(title: str, shown: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """A line at the start, one a minute even if nothing happens, and one at the end."""
+    end, over = _End(), threading.Event()
+    latest: list[str] = []
+
+    def write() -> None:
+        if latest:
+            shown.print(escape(f"{latest[-1]}{end.text()}"), soft_wrap=True)
+
+    def write_each_minute() -> None:
+        while not over.wait(_SECONDS_PER_LINE):
+            write()
 
     def show(done: int, total: int, text: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _SECONDS_PER_LINE or done >= total:
-            last = now
-            shown.print(escape(f"{title}: {done} of {total}, {text}"), soft_wrap=True)
+        first = not latest
+        end.update(done, total)
+        latest[:] = [f"{title}: {done} of {total}, {text}"]
+        if first or done >= total:
+            write()
 
-    return show
+    clock = threading.Thread(target=write_each_minute, daemon=True)
+    clock.start()
+    try:
+        yield show
+    finally:
+        over.set()
+        clock.join()
+
+
+class _End:
+    """When something will be over, at the pace it has had since it was first looked at."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._at: float | None = None
+
+    def update(self, done: int, total: int) -> None:
+        """Look at it again."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done, now
+        before, started = self._first
+        if before < done < total:
+            self._at = now + (total - done) * (now - started) / (done - before)
+        else:
+            self._at = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Time left; None while there is no pace, and at the end."""
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+    def text(self) -> str:
+        """What to add to a line."""
+        seconds = self.seconds
+        return "" if seconds is None else f", {_clock(seconds)} left"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+class _TimeLeft(ProgressColumn):
+    """Time left of a task with a field ``end``."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields["end"].seconds
+        return Text("-:--:--" if seconds is None else _clock(seconds), style="progress.remaining")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from graphpred.activations import activation_indices, activation_names
 from graphpred.architecture import Architecture
 from graphpred.errors import StoreError
+from graphpred.threads import one_thread
 from graphpred.weights import Weights
 
 FORMAT_VERSION = 1
@@ -144,11 +145,12 @@ class Pair:
         lacking = [name for name, value in row.items() if value is None and name != "target"]
         if lacking:
             raise StoreError(f"a pair must have all its values; {', '.join(lacking)} is missing.")
-        architecture = Architecture(
-            edges=torch.tensor([row["edge_source"], row["edge_target"]], dtype=torch.int64),
-            activation=torch.tensor(activation_indices(row["activation"])),
-            widths=tuple(row["widths"]),
-        )
+        with one_thread():  # on a busy machine more of them wait for each other
+            architecture = Architecture(
+                edges=torch.tensor([row["edge_source"], row["edge_target"]], dtype=torch.int64),
+                activation=torch.tensor(activation_indices(row["activation"])),
+                widths=tuple(row["widths"]),
+            )
         weights = Weights(edge=torch.tensor(row["edge_weight"]), bias=torch.tensor(row["bias"]))
         weights.check(architecture)
         names = [f.name for f in fields(cls) if f.name not in ("architecture", "weights")]

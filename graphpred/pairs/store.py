@@ -7,8 +7,10 @@ doubled whoever stops when. ``run.json`` says what the searches were asked to do
 
 import contextlib
 import json
+import os
 import re
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,11 +127,31 @@ class PairStore:
             raise StoreError(f"{self.folder / RUN_FILE} must describe a run; it does not.")
         return run
 
+    def claim(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Note what the searches are asked to do, unless another process was quicker.
+
+        Returns:
+            What is noted, by whichever process was first.
+        """
+        make_folder(self.folder)
+        own = self.folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{RUN_FILE}"
+        try:
+            with whole_file(own) as temporary:
+                temporary.write_text(_json(run), encoding="utf-8")
+            with contextlib.suppress(FileExistsError):
+                os.link(own, self.folder / RUN_FILE)  # unlike a rename, never replaces
+        except OSError:  # a disk that has no links
+            if not (self.folder / RUN_FILE).exists():
+                self.write_run(run)
+        finally:
+            own.unlink(missing_ok=True)
+        return self.read_run() or run
+
     def write_run(self, run: dict[str, Any]) -> None:
         """Note what the searches are asked to do."""
         make_folder(self.folder)
         with whole_file(self.folder / RUN_FILE) as temporary:
-            temporary.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(_json(run), encoding="utf-8")
 
     def remove_unfinished(self, *, older_than: float = 3600.0) -> None:
         """Delete what killed writers left.
@@ -141,6 +163,26 @@ class PairStore:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > older_than:
                     path.unlink()
+
+    def remove_contained(self) -> None:
+        """Delete shards whose searches another, whole shard holds as well.
+
+        Runs of two lengths that fill the folder at once cut their last shard differently.
+        """
+        shards = [(path, *_range_of(path)) for path in self.shards]
+        shards.sort(key=lambda shard: (shard[1], -shard[2]))
+        widest: tuple[Path, int, int] | None = None
+        for path, first, last in shards:
+            if widest is not None and last <= widest[2]:
+                with contextlib.suppress(StoreError):
+                    _read(widest[0], columns=["search"])
+                    path.unlink(missing_ok=True)
+            else:
+                widest = path, first, last
+
+
+def _json(run: dict[str, Any]) -> str:
+    return json.dumps(run, indent=2) + "\n"
 
 
 def _range_of(path: Path) -> tuple[int, int]:
