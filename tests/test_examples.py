@@ -207,7 +207,9 @@ def test_quantities_are_examples_too():
         validation_rows=tuple(own[1::2]),
     )
 
-    example = PairExamples([pair], describe=lambda t: t, tasks={task.digest: task}).draw(1, seeded())[0]
+    example = PairExamples([pair], describe=lambda t: t, tasks={task.digest: task}).draw(
+        1, seeded()
+    )[0]
 
     assert example.y.is_floating_point()
     assert example.y.shape == (len(example.X), 1)
