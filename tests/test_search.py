@@ -1,6 +1,7 @@
 """Every searcher runs the conformance suite; the driver, exhaustive search and the tuned price."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -484,3 +485,31 @@ def test_tuned_loss_must_fit_the_task():
 
     with pytest.raises(InputError, match="loss must be for classification"):
         tune_penalty(task, tiny_space(task), penalties=[0.1], loss="mse")
+
+
+def test_a_network_that_overflows_is_counted_and_spoils_no_other(monkeypatch):
+    task = tiny_task()
+    z = tiny_space(task).sample(generator=generator_for(0), n_edges=4)
+    start = initial_weights(z, seed=0)
+    huge = Weights(edge=torch.full((4,), 1e30), bias=torch.full_like(start.bias, 1e30))
+
+    class Explosive:
+        def __init__(self, setting):
+            starts = [start, huge, start]
+            self.left = [Proposal(architecture=z, start=own) for own in starts]
+
+        def ask(self, k):
+            asked, self.left = self.left[:k], self.left[k:]
+            return asked
+
+        def tell(self, trials):
+            pass
+
+    monkeypatch.setitem(SEARCHERS, "explosive", Explosive)
+    running = search(task, tiny_space(task), searcher="explosive", evaluations=3)
+
+    trials = list(running)
+
+    assert [math.isinf(trial.objective) for trial in trials] == [False, True, False]
+    assert trials[0].objective == trials[2].objective
+    assert (running.ledger.trials, running.ledger.diverged) == (3, 1)

@@ -79,6 +79,7 @@ class Ledger:
         networks: Networks trained so far.
         network_steps: Optimiser steps so far, summed over the networks.
         trials: Trials given so far.
+        diverged: Those whose outputs were not finite, so that 𝔏 = ∞.
         cpu_seconds: CPU time of this process so far, training and search together.
         cpu_budget: Budget of CPU time, besides that of evaluations; None for no limit.
     """
@@ -87,6 +88,7 @@ class Ledger:
     networks: int = 0
     network_steps: int = 0
     trials: int = 0
+    diverged: int = 0
     cpu_seconds: float = 0.0
     cpu_budget: float | None = None
     _since: float | None = field(default=None, repr=False)  # when the clock was started
@@ -193,6 +195,7 @@ class Search(Iterator[Trial]):
         with self.ledger.running(), one_thread():
             trial = next(self._trials)
         self.ledger.trials += 1
+        self.ledger.diverged += math.isinf(trial.loss)
         return trial
 
 
