@@ -23,6 +23,7 @@ from graphpred.meta.model import MetaModel
 from graphpred.meta.run import RunConfig, checkpoint_of, train_meta_model
 from graphpred.meta.training import TrainConfig, Trainer, checkpoint_config
 from graphpred.synthetic.prior import PRIOR_VERSION
+from graphpred.threads import one_thread
 
 STEPS = 6
 
@@ -229,6 +230,13 @@ def small_batches(monkeypatch):
 def train(out, *, resume=False, stop=lambda: False, **config):
     config = RunConfig(**{"steps": STEPS, "seed": 1} | config)
     return list(train_meta_model(config, out=out, resume=resume, stop=stop))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+    """The same bits in this process and in another: what two threads give depends on the past."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -186,11 +186,12 @@ class Population:
         everybody = list(range(len(self)))
         for members in self._blocks(everybody, n_rows=min(len(X), FULL_BATCH_ROWS)):
             block = self._block(members, self._numbers[None, self._columns(members)])
-            parts = [
-                block.scores(X[start : start + _SCORE_ROWS]).clone()
-                for start in range(0, max(1, len(X)), _SCORE_ROWS)
-            ]
-            yield members, torch.cat(parts, dim=2)
+            n_outputs = self.architectures[0].widths[-1]
+            scores = X.new_empty(len(members), n_outputs, len(X))
+            for start in range(0, len(X), _SCORE_ROWS):
+                rows = slice(start, start + _SCORE_ROWS)
+                scores[:, :, rows] = block.scores(X[rows])
+            yield members, scores
 
     def predict(self, X: Tensor) -> Tensor:
         """Predicted classes, int64 ``(B, m)``, or targets, float ``(B, m, c)``.
