@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphpred.files import whole_file
-from graphpred.meta.examples import PriorExamples, one_by_one
+from graphpred.meta.examples import PriorExamples
 from graphpred.meta.model import MetaModel
 from graphpred.meta.training import TrainConfig, Trainer
 from graphpred.seeds import generator_for
@@ -90,7 +90,7 @@ def step_milliseconds(config: PriorConfig, *, steps: int) -> float:
     supply = itertools.cycle(examples)
     trainer = Trainer(
         model,
-        draw=one_by_one(lambda _: next(supply)),
+        draw=lambda k, _: list(itertools.islice(supply, k)),
         config=TrainConfig(steps=2 * steps, batch=BATCH),
     )
     reports = trainer.run()

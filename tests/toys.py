@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from graphpred.meta.encoders import Embedding, StatisticsEncoder
-from graphpred.meta.examples import PriorExamples, one_by_one
+from graphpred.meta.examples import PriorExamples
 from graphpred.meta.initialisation import initialise
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.training import TrainConfig, Trainer
@@ -59,8 +59,9 @@ def toy_model(seed=0, **config):
 
 def toy_trainer(model, *, steps=40, batch=4, draw=None, **config):
     """``draw``: one example at a time."""
-    draw = one_by_one(draw) if draw else PriorExamples(model.encoder.describe, config=PRIOR).draw
-    return Trainer(model, draw=draw, config=TrainConfig(steps=steps, batch=batch, **config))
+    prior = PriorExamples(model.encoder.describe, config=PRIOR).draw
+    several = (lambda k, generator: [draw(generator) for _ in range(k)]) if draw else prior
+    return Trainer(model, draw=several, config=TrainConfig(steps=steps, batch=batch, **config))
 
 
 def silent_model():

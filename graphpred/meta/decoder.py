@@ -7,10 +7,12 @@ and outputs, and any number of each will do.
 One quantity v stands for weight and edge: the edge has probability sigmoid((|v| − θ) / τ) and the
 weight sign(v)·relu(|v| − θ). Between features and hidden neurons there is a direct path from the
 relations to the weights, v_1[j, i] = f_j · W s_i + Σ_k Σ_r A[i, k] R[j, k, r] U s_i[r], with the
-affinity A[i, k] = tanh(s_i · o_k) of hidden neuron i to output k; v_2[i, k] contains A[i, k] too.
-The channels U s_i carry an amplitude of the neuron, so that under a limit on edges weak neurons go
-whole instead of all losing some; and the price multiplies v_1 and divides the gain of the weights,
-which moves the threshold and keeps the function.
+affinity A[i, k] of hidden neuron i to output k; v_2[i, k] contains A[i, k] too. Affinities are the
+tight frame nearest to tanh(s_i · o_k) times an amplitude of the neuron: so all neurons together
+carry R whatever their number, and under a limit on edges weak neurons go whole instead of all
+losing some. R_0, the guessed weights of a linear model, is divided by its size, which goes into
+the gain of the weights; the price multiplies v_1 and v_2 and divides the gain, which moves the
+threshold and keeps the function.
 """
 
 import math

@@ -54,11 +54,6 @@ Draw = Callable[[int, torch.Generator], list[Example]]
 """Draws a number of examples; depends on the generator alone."""
 
 
-def one_by_one(draw: Callable[[torch.Generator], Example]) -> Draw:
-    """A ``Draw`` from a function that draws a single example."""
-    return lambda k, generator: [draw(generator) for _ in range(k)]
-
-
 class PriorExamples:
     """Examples from the synthetic prior."""
 

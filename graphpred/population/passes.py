@@ -33,8 +33,9 @@ class Passes:
         self._parameters = [parameters[layer.parameters] for layer in layout.layers]
         self._gradient = [gradient[layer.parameters] for layer in layout.layers]
         self._kernels = [[kernel(index) for index in layer.classes] for layer in layout.layers]
-        n_rows = layout.layers[0].rows.stop - layout.layers[0].rows.start
-        self._matrix = parameters.new_zeros(n_rows, layout.n_input_rows)
+        first = layout.layers[0]
+        n_rows = first.rows.stop - first.rows.start if first.dense is not None else 0
+        self._matrix = parameters.new_zeros(n_rows, layout.n_input_rows)  # of a dense first layer
         self._matrix_gradient = torch.empty_like(self._matrix)
         self._data: Tensor | None = None
         self._allocate(0)
