@@ -33,7 +33,7 @@ from graphpred.experiments.scoring import Result
 from graphpred.meta.model import MetaModel
 from graphpred.pairs.store import PairStore
 
-RATE_GRID = (0.003, 0.01, 0.03, 0.1, 0.3)
+RATE_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 TUNING_CANDIDATES = 20
 QUICK_KAPPAS, QUICK_CANDIDATES, QUICK_SETS = [1.0, 4.0], 100, 6
 

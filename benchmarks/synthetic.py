@@ -81,7 +81,7 @@ def step_milliseconds(config: PriorConfig, *, steps: int) -> float:
     def describe(task: object) -> object:
         nonlocal describing
         started = time.process_time()
-        description = model.encoder.describe(task)
+        description = model.describe(task)
         describing += time.process_time() - started
         return description
 

@@ -143,12 +143,11 @@ def _priced(prediction: Prediction, *, config: FitConfig) -> list[tuple[Predicti
     if config.density is not None:
         limit = prediction.limit(density=config.density)
         near = prediction.near(limit)
-        return [(near, near.within(limit))]
-    prices: Sequence[float] = FRONT_PRICES
+        return [(near, near.chosen(limit))]
     if config.penalty is not None:
-        prices = [config.penalty * prediction.n_possible_edges]
-    at_prices = [prediction.at(price) for price in prices]
-    return [(member, member.proposal()) for member in at_prices]
+        at_price = prediction.at(config.penalty * prediction.n_possible_edges).settled()
+        return [(at_price, at_price.chosen())]
+    return [(member, member.chosen()) for member in prediction.along(FRONT_PRICES)]
 
 
 def _best(proposals: list[Proposal], *, task: Task, config: FitConfig) -> int:
@@ -241,6 +240,7 @@ def _facts(
         "candidates": config.candidates,
         "seed": config.seed,
         "model": str(model.card.get("name", "a meta-model without a card")),
+        "familiarity": prediction.familiarity,
         "activation_names": list(prediction.activations),
     }
 

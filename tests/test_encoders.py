@@ -206,7 +206,9 @@ def test_bad_names_are_refused(name, message):
 @pytest.fixture(scope="module")
 def own_model():
     """A model with a user's encoder, trained for a while, and its losses on fixed examples."""
-    model = MetaModel(MetaConfig(width=WIDTH, n_rounds=1), encoder=CorrelationEncoder())
+    model = MetaModel(
+        MetaConfig(width=WIDTH, n_attention=1, n_rounds=4), encoder=CorrelationEncoder()
+    )
     losses = [report.loss for report in fixed_training(model, steps=100)]
     return model, losses
 
@@ -214,12 +216,10 @@ def own_model():
 def fixed_training(model, *, steps):
     """Training on one example again and again, so that the losses can be compared."""
     source = PriorExamples(
-        model.encoder.describe, config=replace(PRIOR, families=("products",), regression_share=0.0)
+        model.describe, config=replace(PRIOR, families=("products",), regression_share=0.0)
     )
     example = source.draw(1, seeded())[0]
-    trainer = toy_trainer(
-        model, steps=steps, draw=lambda generator: example, price_warmup=0.0, learning_rate=3e-3
-    )
+    trainer = toy_trainer(model, steps=steps, draw=lambda generator: example, learning_rate=3e-3)
     return trainer.run()
 
 
@@ -230,7 +230,7 @@ def test_own_encoder_satisfies_the_protocol():
 def test_own_encoder_trains(own_model):
     _, losses = own_model
 
-    assert losses[-1] < losses[1] - 0.004
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_parameters_of_the_own_encoder_are_trained(own_model):

@@ -302,8 +302,10 @@ def test_predicting_before_fitting_is_refused(kind):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_no_packaged_model_is_a_clear_error(kind):
-    with pytest.raises(ModelError, match="graphpred train"):
+def test_no_packaged_model_is_a_clear_error(kind, monkeypatch):
+    monkeypatch.setattr("graphpred.meta.model.PACKAGED", "absent.safetensors")
+
+    with pytest.raises(ModelError, match="name a model file of your own"):
         kind().fit(*numbers(kind))
 
 

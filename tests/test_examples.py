@@ -1,18 +1,25 @@
 """What the meta-model is trained on: views of pairs, and synthetic data sets."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from test_pairs import some_pair
-from toys import PRIOR, seeded, toy_task
+from toys import PRIOR, seeded, toy_model, toy_task
 
 from graphpred.architecture import Architecture
 from graphpred.errors import StoreError
-from graphpred.meta.decoder import LATENT_SIZE
-from graphpred.meta.examples import MAX_ROWS, PRICE_BOUNDS, PairExamples, PriorExamples
+from graphpred.meta.draft import LATENT_SIZE
+from graphpred.meta.examples import (
+    GROUP,
+    MAX_ROWS,
+    PRICE_BOUNDS,
+    PairExamples,
+    PriorExamples,
+)
 from graphpred.pairs.generate import GenerateConfig, generate_pairs
 from graphpred.pairs.store import PairStore
 from graphpred.space import SearchSpace
@@ -243,7 +250,8 @@ def test_examples_of_the_prior_need_no_pair():
         example = source.draw(1, generator)[0]
         task = example.description
         assert example.architecture is None
-        assert PRICE_BOUNDS[0] * 0.999 <= example.price <= PRICE_BOUNDS[1] * 1.001
+        low, high = (task.n_features * bound for bound in PRICE_BOUNDS)
+        assert 0.999 * low <= example.price <= 1.001 * high
         assert len(example.X) == min(MAX_ROWS, PRIOR.validation_rows)
         assert example.X.shape[1] == task.n_features
         assert len(example.latents) >= 2
@@ -260,6 +268,43 @@ def test_examples_of_the_prior_depend_on_the_generator_alone():
     assert torch.equal(first.latents, second.latents)
     assert first.price == second.price != other.price
     assert torch.equal(before, torch.get_rng_state())
+
+
+def shape_of(example):
+    return example.X.shape[1], len(example.latents), example.y.dtype
+
+
+def test_neighbours_from_the_prior_are_of_one_shape():
+    source = PriorExamples(lambda task: task, config=PRIOR)
+
+    examples = source.draw(4 * GROUP, seeded())
+
+    groups = [{shape_of(e) for e in examples[i : i + GROUP]} for i in range(0, 4 * GROUP, GROUP)]
+    assert [len(group) for group in groups] == [1, 1, 1, 1]
+    assert len(set.union(*groups)) > 1
+    assert len({example.price for example in examples}) == 4 * GROUP
+
+
+def test_descriptions_hold_as_many_rows_as_asked_for():
+    describe = partial(toy_model().describe, limit=20)
+
+    (example,) = PriorExamples(describe, config=PRIOR).draw(1, seeded())
+
+    assert example.description.sample.shape[0] == 20
+    assert example.description.sample.shape[1] == example.X.shape[1]
+
+
+def test_neighbouring_pairs_are_of_one_shape(iris):
+    pairs = [iris_pair(i, 0.1 * (i + 1), base=iris, n_hidden=2 + i % 3) for i in range(9)]
+    source = PairExamples(pairs, describe=lambda task: task)
+
+    examples = source.draw(6 * GROUP + 1, seeded())
+
+    assert len(examples) == 6 * GROUP + 1
+    groups = [examples[i : i + GROUP] for i in range(0, len(examples), GROUP)]
+    assert all(len({shape_of(example) for example in group}) == 1 for group in groups)
+    assert all(len({example.price for example in group}) > 1 for group in groups[:-1])
+    assert {example.price for example in examples} == {pair.price for pair in pairs}
 
 
 def test_pairs_of_two_runs_with_other_features_train_together(tmp_path):

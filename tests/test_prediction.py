@@ -1,18 +1,21 @@
 """Networks chosen from a predicted distribution."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from toys import rebuilt, seeded, silent_model, toy_task
 
-from graphpred.activations import ACTIVATIONS
+from graphpred.activations import ACTIVATIONS, activation_names
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.meta.decoder import Decoded
-from graphpred.meta.encoders import Embedding
-from graphpred.meta.prediction import _BISECTIONS, PRICE_RANGE, Prediction
+from graphpred.meta.prediction import N_DRAFTS, PRICE_RANGE
+from graphpred.meta.readout import fitted_readout
+from graphpred.meta.samples import RowSample
+from graphpred.network import Signature, SparseNetwork
 
 TASKS = {
     "three classes": lambda: toy_task(n=6),
@@ -23,12 +26,22 @@ TASKS = {
 
 @pytest.fixture(scope="module")
 def prediction(meta_model):
-    return meta_model.predict(toy_task(n=6), seed=1)
+    return meta_model.predict(toy_task(n=6), price=0.01, seed=1)
 
 
 @pytest.fixture(scope="module", params=TASKS)
 def any_prediction(request, meta_model):
-    return meta_model.predict(TASKS[request.param](), n_hidden=5)
+    return meta_model.predict(TASKS[request.param](), price=0.01, n_hidden=5)
+
+
+@pytest.fixture(scope="module")
+def settled(any_prediction):
+    """One draft: that of which networks are made."""
+    return any_prediction.settled()
+
+
+def n_likely(prediction):
+    return sum(int((p >= 0.5).sum()) for p in prediction.probabilities)
 
 
 def assert_valid(z, prediction):
@@ -98,15 +111,14 @@ def test_a_network_is_not_filled_up_with_unlikely_edges(any_prediction):
 
 
 @pytest.mark.parametrize("limit", [2, 7, 15, 30])
-def test_within_takes_as_many_of_the_most_probable_edges_as_possible(any_prediction, limit):
-    n_likely = sum(int((p >= 0.5).sum()) for p in any_prediction.probabilities)
+def test_as_many_of_the_most_probable_edges_as_possible_are_chosen(settled, limit):
     expected = [
         z.masks
-        for k in range(n_likely + 1)
-        if (z := most_probable(any_prediction, k)).n_edges <= limit
+        for k in range(n_likely(settled) + 1)
+        if (z := most_probable(settled, k)).n_edges <= limit
     ][-1]
 
-    z = any_prediction.within(limit).architecture
+    z = settled.chosen(limit).architecture
 
     if any(mask.any() for mask in expected):
         assert all(map(np.array_equal, z.masks, expected))
@@ -129,20 +141,19 @@ def test_density_is_not_cut_by_rounding_errors(prediction):
     assert prediction.limit(density=7 / n_possible) == 7
 
 
-def test_without_a_limit_likely_edges_are_taken(prediction):
-    z = prediction.architecture()
+def test_without_a_limit_likely_edges_are_taken(any_prediction, settled):
+    z = any_prediction.architecture()
 
-    likely = sum(int((p >= 0.5).sum()) for p in prediction.probabilities)
-    assert all(map(np.array_equal, z.masks, most_probable(prediction, likely).masks))
-    for mask, p in zip(z.masks, prediction.probabilities, strict=True):
+    assert all(map(np.array_equal, z.masks, most_probable(settled, n_likely(settled)).masks))
+    for mask, p in zip(z.masks, settled.probabilities, strict=True):
         assert bool((p.numpy()[mask] >= 0.5).all())
 
 
-def test_hidden_neurons_have_their_most_probable_activation(prediction):
-    names = prediction.architecture().activations[0]
+def test_hidden_neurons_have_the_activation_that_was_drawn(settled):
+    names = settled.architecture().activations[0]
 
-    chosen = prediction.activation_probabilities.argmax(dim=1)
-    assert names == tuple(prediction.activations[i] for i in chosen)
+    assert names == tuple(activation_names(settled.classes))
+    assert set(names) <= set(settled.activations)
 
 
 @pytest.mark.parametrize(
@@ -161,68 +172,101 @@ def test_bad_limits_are_refused(prediction, settings, message):
         prediction.sample(1, generator=seeded(), **settings)
 
 
-class PricedDecoder:
-    """Stands in for a decoder: every edge has its own price above which it is unlikely."""
-
-    def __init__(self, *, widths):
-        self.widths = widths
-        n, h, c = widths
-        generator = seeded()
-        self.hidden = 4 * torch.rand(1, n, h, generator=generator) - 4
-        self.output = 4 * torch.rand(1, h, c, generator=generator) - 4
-
-    def __call__(self, embeddings, *, prices, latents):
-        n, h, c = self.widths
-        return Decoded(
-            hidden=(self.hidden - prices.log()).clamp(min=0),
-            output=(self.output - prices.log()).clamp(min=0),
-            gain=torch.ones(1, h),
-            hidden_bias=torch.zeros(1, h),
-            output_bias=torch.zeros(1, c),
-            activation=torch.zeros(1, h, 2),
-            sizes=((n, h, c),),
-        )
+# Several drafts
 
 
-@pytest.fixture
-def priced():
-    widths = (4, 5, 2)
-    nothing = torch.zeros(0)
-    return Prediction.decode(
-        PricedDecoder(widths=widths),
-        embedding=Embedding(features=nothing, outputs=nothing, relations=nothing),
-        price=0.1,
-        activations=("relu", "tanh"),
-        latents=nothing,
-    )
+def loss_of(prediction, sample):
+    """Of the network without a limit on the sample, and the price of its edges."""
+    proposal = prediction.chosen()
+    scores = scores_of(proposal, sample.X)
+    if sample.is_regression:
+        loss = float((scores - sample.y).square().mean())
+    else:
+        loss = float(torch.nn.functional.cross_entropy(scores, sample.y))
+        loss /= math.log(max(2, sample.y.shape[1]))
+    return loss + prediction.price * proposal.architecture.n_edges / prediction.n_possible_edges
 
 
-def test_near_is_the_highest_price_that_gives_enough_edges(priced):
-    cheap, dear = (priced.at(price).architecture().n_edges for price in PRICE_RANGE)
-    assert (cheap, dear) == (priced.n_possible_edges, 0)
-
-    for limit in range(1, cheap + 1):
-        near = priced.near(limit)
-        just_above = near.price * (PRICE_RANGE[1] / PRICE_RANGE[0]) ** (1 / 2**_BISECTIONS)
-        assert near.architecture().n_edges >= limit
-        assert priced.at(just_above).architecture().n_edges < limit
+def scores_of(proposal, X):
+    n, _, c = proposal.architecture.widths
+    names = tuple(map(str, range(max(n, c))))
+    signature = Signature(kind="classification", feature_names=names[:n], class_names=names[:c])
+    with torch.no_grad():
+        return SparseNetwork(proposal.architecture, proposal.start, signature=signature)(X)
 
 
-def test_near_is_the_lowest_price_if_even_that_gives_too_few(priced):
-    assert priced.near(priced.n_possible_edges + 1).price == PRICE_RANGE[0]
+@pytest.mark.parametrize("name", ["three classes", "two quantities"])
+def test_the_draft_that_fits_the_rows_best_is_kept(meta_model, name):
+    task = TASKS[name]()
+    prediction = meta_model.predict(task, price=0.01)
+    drafts = [
+        replace(prediction, _latents=z, _others=()).at(0.01)
+        for z in (prediction._latents, *prediction._others)
+    ]
+    losses = [loss_of(draft, RowSample.of(task)) for draft in drafts]
+
+    kept = loss_of(prediction.settled(), RowSample.of(task))
+
+    assert len(drafts) == N_DRAFTS
+    assert max(losses) > min(losses) + 1e-3
+    assert kept == pytest.approx(min(losses), abs=1e-4)
 
 
-def test_start_is_the_predicted_weights_and_biases(any_prediction):
-    proposal = any_prediction.proposal()
+def test_a_draft_that_is_kept_stays(settled):
+    assert settled.settled() is settled
+
+
+# Weights to start from
+
+
+def test_start_has_the_predicted_weights_into_hidden_neurons(settled):
+    proposal = settled.chosen()
     z, start = proposal.architecture, proposal.start
-    n, h, _ = any_prediction.widths
+    n, h, _ = settled.widths
 
     start.check(z)
+    assert z.n_edges
     for (source, target), weight in zip(z.edges.T.tolist(), start.edge.tolist(), strict=True):
-        table = any_prediction.weights[0 if target < n + h else 1]
-        place = (source, target - n) if target < n + h else (source - n, target - n - h)
-        assert weight == float(table[place])
-    assert torch.equal(start.bias, torch.cat(any_prediction.biases))
+        if target < n + h:
+            assert weight == float(settled.weights[0][source, target - n])
+    assert torch.equal(start.bias[:h], settled.biases[0])
+
+
+@pytest.mark.parametrize("limit", [None, 8])
+def test_start_has_the_best_weights_to_outputs_for_the_chosen_edges(settled, limit):
+    proposal = settled.chosen(limit)
+    z, start = proposal.architecture, proposal.start
+    n, h, _ = settled.widths
+    first, second = (torch.from_numpy(mask) for mask in z.masks)
+
+    fitted = fitted_readout(
+        settled._sample,
+        into=settled.weights[0] * first,
+        hidden_bias=settled.biases[0],
+        classes=settled.classes,
+        mask=second,
+        out=settled.weights[1] * second,
+        output_bias=settled.biases[1],
+    )
+
+    for (source, target), weight in zip(z.edges.T.tolist(), start.edge.tolist(), strict=True):
+        if target >= n + h:
+            expected = float(fitted.weight[source - n, target - n - h])
+            assert weight == pytest.approx(expected, abs=1e-5)
+    torch.testing.assert_close(start.bias[h:], fitted.bias, atol=1e-5, rtol=0)
+
+
+def test_what_is_dead_does_not_matter(settled):
+    proposal = settled.chosen(8)
+    masks = [torch.from_numpy(mask) for mask in proposal.architecture.masks]
+    garbage = [torch.where(mask, w, 7.0) for mask, w in zip(masks, settled.weights, strict=True)]
+
+    spoiled = replace(settled, weights=tuple(garbage)).chosen(8)
+
+    assert spoiled.architecture == proposal.architecture
+    torch.testing.assert_close(spoiled.start.edge, proposal.start.edge)
+    n_hidden = settled.widths[1]
+    torch.testing.assert_close(spoiled.start.bias[n_hidden:], proposal.start.bias[n_hidden:])
 
 
 def test_start_weights_are_those_of_the_price_that_gave_the_edges(prediction):
@@ -230,8 +274,37 @@ def test_start_weights_are_those_of_the_price_that_gave_the_edges(prediction):
 
     proposal = prediction.proposal(n_edges=9)
 
-    assert proposal.architecture == near.within(9).architecture
-    assert torch.equal(proposal.start.edge, near.within(9).start.edge)
+    assert proposal.architecture == near.chosen(9).architecture
+    assert torch.equal(proposal.start.edge, near.chosen(9).start.edge)
+
+
+# Other prices and latents
+
+
+def test_prices_decoded_together_are_as_alone(prediction):
+    prices = (0.003, 0.1, 3.0)
+
+    together = prediction.along(prices)
+
+    assert [one.price for one in together] == list(prices)
+    for one, price in zip(together, prices, strict=True):
+        alone = prediction.at(price)
+        for name in ("probabilities", "weights", "biases"):
+            for first, second in zip(getattr(one, name), getattr(alone, name), strict=True):
+                torch.testing.assert_close(first, second, atol=1e-3, rtol=1e-3)
+        assert torch.equal(one.classes, alone.classes)
+
+
+def test_a_higher_price_gives_fewer_likely_edges(prediction):
+    counts = [n_likely(one) for one in prediction.along((0.001, 0.1, 10.0))]
+
+    assert all(cheap > dear for cheap, dear in pairwise(counts))
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
+def test_bad_prices_are_refused(prediction, price):
+    with pytest.raises(InputError, match="price must be a positive number"):
+        prediction.at(price)
 
 
 def test_another_price_gives_other_probabilities_of_the_same_shape(prediction):

@@ -224,7 +224,7 @@ def test_the_version_grows_when_draws_change():
     assert drawn[0].X[0, 0].item() == pytest.approx(FROZEN_VALUE, abs=1e-3)
 
 
-FROZEN = (2, [(99, 3, 1, "r"), (99, 3, 1, "r"), (58, 5, 3, "c"), (58, 5, 3, "c")])
+FROZEN = (3, [(99, 3, 1, "r"), (99, 3, 1, "r"), (58, 5, 1, "r"), (58, 5, 1, "r")])
 FROZEN_VALUE = 2.7889
 
 

@@ -1,24 +1,26 @@
 """The relaxed F, term by term, against networks and against the paper's closeness."""
 
 import itertools
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 from strategies import enumerate_space
-from torch.nn import functional
 from toys import seeded
 
 from graphpred.activations import activation_indices
 from graphpred.architecture import Architecture
 from graphpred.matching import closeness
-from graphpred.meta.decoder import TEMPERATURE, THRESHOLD, Decoded
+from graphpred.meta.decoder import Decoded
+from graphpred.meta.edges import TEMPERATURE, THRESHOLD, garrote
 from graphpred.meta.relaxed import (
+    Losses,
     edge_loss,
     fit_loss,
+    loss_scale,
     network_scores,
     pair_loss,
-    soft_choice,
 )
 from graphpred.network import Signature, SparseNetwork
 from graphpred.space import SearchSpace
@@ -29,43 +31,42 @@ CLASSES = activation_indices(NAMES)
 ALPHA, BETA = 0.7, 0.3
 
 
-def decoded_networks(*sizes, seed=0, requires_grad=False):
-    """Random v, padded to the largest sizes with zeros as the decoder does."""
+def decoded_networks(n_sets, size, *, seed=0, requires_grad=False):
+    """Random networks of one shape."""
     generator = seeded(seed)
-    n, h, c = (max(size[i] for size in sizes) for i in range(3))
+    n, h, c = size
 
-    def values(*shape, real):
-        table = torch.zeros(len(sizes), *shape)
-        for g, size in enumerate(sizes):
-            inside = (g, *(slice(size[i]) for i in real))
-            table[inside] = torch.randn(table[inside].shape, generator=generator)
-        return table.requires_grad_(requires_grad)
+    def values(*shape):
+        return torch.randn(n_sets, *shape, generator=generator).requires_grad_(requires_grad)
 
-    log_gain = values(h, real=[1])
+    choice = torch.randint(len(NAMES), (n_sets, h), generator=generator)
+    hidden, output = values(n, h), values(h, c)
     return Decoded(
-        hidden=values(n, h, real=[0, 1]),
-        output=values(h, c, real=[1, 2]),
-        gain=log_gain.exp(),
-        hidden_bias=values(h, real=[1]),
-        output_bias=values(c, real=[2]),
-        activation=values(h, len(NAMES), real=[1]),
-        sizes=tuple(sizes),
+        hidden=hidden,
+        output=output,
+        weights=(garrote(hidden, THRESHOLD), garrote(output, THRESHOLD)),
+        biases=(values(h), values(c)),
+        classes=torch.tensor(CLASSES)[choice],
+        activation=values(h, len(NAMES)).log_softmax(dim=2),
+        choice=choice,
+        deviation=values(h).exp(),
     )
 
 
 def saturated(z, *, certain=30.0):
     """A decoded network whose edge probabilities are 0 or 1, by the masks of ``z``."""
-    first, second = (torch.from_numpy(mask).float() for mask in z.masks)
-    n, h, c = z.widths
+    first, second = (certain * torch.from_numpy(mask).float()[None] for mask in z.masks)
+    _, h, c = z.widths
     # v = 0 gives probability sigmoid(-θ/τ), not 0; so the temperature is undone by hand.
     return _Certain(
-        hidden=first[None] * certain,
-        output=second[None] * certain,
-        gain=torch.ones(1, h),
-        hidden_bias=torch.zeros(1, h),
-        output_bias=torch.zeros(1, c),
-        activation=100 * _one_hot(z)[None],
-        sizes=((n, h, c),),
+        hidden=first,
+        output=second,
+        weights=(first, second),
+        biases=(torch.zeros(1, h), torch.zeros(1, c)),
+        classes=z.activation[z.starts[1] : z.starts[2]][None],
+        activation=(100 * _one_hot(z)[None]).log_softmax(dim=2),
+        choice=_one_hot(z)[None].argmax(dim=2),
+        deviation=torch.ones(1, h),
     )
 
 
@@ -82,19 +83,28 @@ def _one_hot(z):
     return (hidden[:, None] == torch.tensor(CLASSES)[None]).float()
 
 
-def chosen_network(decoded, g, chosen):
-    """The same network as a ``SparseNetwork``: one class a neuron, an edge for every weight."""
-    n, h, c = decoded.sizes[g]
+def one_of(decoded, g):
+    """The g-th network alone."""
+
+    def own(value):
+        return tuple(part[[g]] for part in value) if isinstance(value, tuple) else value[[g]]
+
+    return replace(decoded, **{f.name: own(getattr(decoded, f.name)) for f in fields(decoded)})
+
+
+def chosen_network(decoded, g):
+    """The same network as a ``SparseNetwork``: an edge for every weight."""
+    n, h, c = decoded.sizes
     into, out = (w[g] for w in decoded.weights)
-    into, out = into[:n, :h], out[:h, :c]
-    z = Architecture.from_masks([into != 0, out != 0], hidden=[[NAMES[i] for i in chosen[:h]]])
+    names = [NAMES[i] for i in decoded.choice[g]]
+    z = Architecture.from_masks([into != 0, out != 0], hidden=[names])
     source, target = z.edges
     edge = torch.where(
         target < n + h,
         into[source.clamp(max=n - 1), (target - n).clamp(max=h - 1)],
         out[(source - n).clamp(min=0), (target - n - h).clamp(min=0)],
     )
-    bias = torch.cat([decoded.hidden_bias[g, :h], decoded.output_bias[g, :c]])
+    bias = torch.cat([b[g] for b in decoded.biases])
     names = tuple(map(str, range(max(n, c))))
     signature = Signature(kind="classification", feature_names=names[:n], class_names=names[:c])
     return SparseNetwork(z, Weights(edge=edge, bias=bias), signature=signature)
@@ -103,94 +113,87 @@ def chosen_network(decoded, g, chosen):
 # Scores
 
 
+@pytest.mark.parametrize("size", [(4, 5, 3), (2, 3, 2), (1, 1, 1)])
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_of_a_hard_choice_are_those_of_the_sparse_network(seed):
-    sizes = [(4, 5, 3), (2, 3, 2), (1, 1, 1)]
-    decoded = decoded_networks(*sizes, seed=seed)
-    chosen = torch.randint(len(NAMES), (3, 5), generator=seeded(seed))
-    X = torch.zeros(3, 7, 4)
-    for g, (n, _, _) in enumerate(sizes):
-        X[g, :, :n] = torch.randn(7, n, generator=seeded(seed + g))
+def test_scores_are_those_of_the_sparse_network(size, seed):
+    decoded = decoded_networks(3, size, seed=seed)
+    X = torch.randn(3, 7, size[0], generator=seeded(seed))
 
-    choice = functional.one_hot(chosen, len(NAMES)).float()
-    scores = network_scores(decoded, X, activations=CLASSES, choice=choice)
+    scores = network_scores(decoded, X)
 
-    for g, (n, _, c) in enumerate(sizes):
-        expected = chosen_network(decoded, g, chosen[g])(X[g, :, :n])
-        torch.testing.assert_close(scores[g, :, :c], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_soft_choice_is_a_distribution_that_follows_the_logits():
-    logits = torch.tensor([2.0, 0.0, -2.0]).expand(2000, 3)
-
-    choice = soft_choice(logits, temperature=0.5, generator=seeded())
-
-    torch.testing.assert_close(choice.sum(dim=1), torch.ones(2000))
-    share = functional.one_hot(choice.argmax(dim=1), 3).float().mean(dim=0)
-    torch.testing.assert_close(share, logits[0].softmax(dim=0), atol=0.04, rtol=0)
-
-
-def test_soft_choice_hardens_and_depends_on_its_generator_alone():
-    logits = torch.zeros(100, 4)
-    before = torch.get_rng_state()
-
-    warm, cold, again = (
-        soft_choice(logits, temperature=t, generator=seeded()) for t in (1.0, 0.05, 1.0)
-    )
-
-    assert cold.amax(dim=1).mean() > 0.95 > warm.amax(dim=1).mean()
-    assert torch.equal(warm, again)
-    assert torch.equal(before, torch.get_rng_state())
+    for g in range(3):
+        expected = chosen_network(decoded, g)(X[g])
+        torch.testing.assert_close(scores[g], expected, atol=1e-5, rtol=1e-5)
 
 
 # Fit
 
 
-def test_fit_is_the_mean_over_real_rows_and_outputs():
-    scores = torch.randn(3, 6, 4, generator=seeded())
+def test_fit_is_the_mean_over_rows_and_outputs():
+    scores = 0.5 * torch.randn(2, 6, 2, generator=seeded())
     classes = torch.tensor([0, 1, 1, 0, 1])
-    quantity = torch.randn(6, 2, generator=seeded(1))
-    many = torch.tensor([3, 0, 2])
+    quantity = 0.3 * torch.randn(6, 2, generator=seeded(1))
 
-    losses = fit_loss(scores, [classes, quantity, many], n_outputs=[2, 2, 4])
+    losses = fit_loss(scores, [classes, quantity])
 
-    log_p = scores[0, :5, :2].log_softmax(dim=1)
+    log_p = scores[0, :5].log_softmax(dim=1)
     entropy = -np.mean([float(log_p[i, k]) for i, k in enumerate(classes)])
-    squared = (scores[1, :, :2] - quantity).square().mean()
-    other = functional.cross_entropy(scores[2, :3], many)
-    assert losses.tolist() == pytest.approx([entropy, float(squared), float(other)], rel=1e-5)
+    squared = (scores[1] - quantity).square().mean()
+    assert losses.tolist() == pytest.approx([entropy, float(squared)], rel=1e-5)
 
 
-def test_fit_ignores_padding():
-    scores = torch.randn(2, 6, 4, generator=seeded())
-    targets = [torch.tensor([0, 1, 1]), torch.randn(4, 1, generator=seeded(1))]
+def test_fit_ignores_what_pads_fewer_rows():
+    scores = torch.randn(2, 6, 3, generator=seeded())
+    targets = [torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0, 0, 1])]
     garbage = scores.clone()
-    garbage[0, 3:], garbage[0, :, 2:] = 1e9, 1e9
-    garbage[1, 4:], garbage[1, :, 1:] = -1e9, 1e9
+    garbage[0, 3:], garbage[1, 5:] = 1e9, -1e9
 
-    first, second = (fit_loss(s, targets, n_outputs=[2, 1]) for s in (scores, garbage))
+    first, second = (fit_loss(s, targets) for s in (scores, garbage))
 
     assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.0, 0.0), (2.0, 4.0), (3.0, 9.0), (5.0, 21.0)])
 def test_squared_error_grows_linearly_beyond_three(error, expected):
-    (loss,) = fit_loss(torch.full((1, 4, 1), error), [torch.zeros(4, 1)], n_outputs=[1])
+    (loss,) = fit_loss(torch.full((1, 4, 1), error), [torch.zeros(4, 1)])
 
     assert float(loss) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("c", "is_regression", "expected"),
+    [(1, True, 1.0), (4, True, 1.0), (2, False, 0.8326), (10, False, 1.5174)],
+)
+def test_loss_of_many_classes_is_made_smaller(c, is_regression, expected):
+    decoded = decoded_networks(1, (2, 3, c))
+
+    assert loss_scale(decoded, is_regression=is_regression) == pytest.approx(expected, abs=1e-4)
 
 
 # Edges
 
 
 def test_edge_loss_is_the_mean_probability_of_possible_edges():
-    sizes = [(4, 5, 3), (2, 3, 2)]
-    decoded = decoded_networks(*sizes)
+    decoded = decoded_networks(2, (4, 5, 3))
 
-    for g, (n, h, c) in enumerate(sizes):
-        v = torch.cat([decoded.hidden[g, :n, :h].flatten(), decoded.output[g, :h, :c].flatten()])
+    for g in range(2):
+        v = torch.cat([decoded.hidden[g].flatten(), decoded.output[g].flatten()])
         expected = torch.sigmoid((v.abs() - THRESHOLD) / TEMPERATURE).mean()
         assert float(edge_loss(decoded)[g]) == pytest.approx(float(expected), rel=1e-5)
+
+
+# Terms side by side
+
+
+def test_losses_of_several_batches_are_joined_in_order():
+    parts = [
+        Losses(**{name: torch.full((k,), float(k)) for name in ("fit", "edges", "pair")})
+        for k in (1, 2)
+    ]
+
+    joined = Losses.joined(parts)
+
+    assert joined.fit.tolist() == joined.edges.tolist() == joined.pair.tolist() == [1.0, 2.0, 2.0]
 
 
 # Pairs
@@ -218,7 +221,7 @@ def brute_force(decoded, z):
 def test_pair_loss_is_the_least_over_all_orders_of_hidden_neurons(seed):
     space = SearchSpace(widths=(3, 4, 2), activations=("abs",))
     z = space.sample(generator=seeded(seed), n_edges=6)
-    decoded = decoded_networks((3, 4, 2), seed=seed)
+    decoded = decoded_networks(1, (3, 4, 2), seed=seed)
 
     loss = costs(decoded, z=z)  # "abs" is unknown to the model, so no class is compared
 
@@ -228,7 +231,7 @@ def test_pair_loss_is_the_least_over_all_orders_of_hidden_neurons(seed):
 def test_pair_loss_does_not_depend_on_the_order_of_hidden_neurons():
     space = SearchSpace(widths=(3, 4, 2), activations=NAMES)
     z = space.sample_live(generator=seeded(), n_edges=9)
-    decoded = decoded_networks((3, 4, 2))
+    decoded = decoded_networks(1, (3, 4, 2))
     order = torch.tensor([0, 1, 2, 5, 3, 6, 4, 7, 8])
 
     first, second = costs(decoded, z=z), costs(decoded, z=z.permuted(order))
@@ -237,26 +240,20 @@ def test_pair_loss_does_not_depend_on_the_order_of_hidden_neurons():
 
 
 def test_pair_loss_of_a_batch_is_that_of_each_alone():
-    sizes = [(4, 5, 3), (2, 3, 2), (3, 2, 1)]
-    together = decoded_networks(*sizes)
+    size = (4, 5, 3)
+    together = decoded_networks(3, size)
+    space = SearchSpace(widths=size, activations=NAMES)
     zs = [
-        SearchSpace(widths=size, activations=NAMES).sample(generator=seeded(g), n_edges=4)
-        for g, size in enumerate(sizes)
+        space.sample(generator=seeded(0), n_edges=4),
+        None,
+        space.sample(generator=seeded(1), n_edges=7),
     ]
 
     losses = pair_loss(together, zs, activations=CLASSES, alpha=ALPHA, beta=BETA)
 
-    for g, ((n, h, c), z) in enumerate(zip(sizes, zs, strict=True)):
-        alone = Decoded(
-            hidden=together.hidden[[g], :n, :h],
-            output=together.output[[g], :h, :c],
-            gain=together.gain[[g], :h],
-            hidden_bias=together.hidden_bias[[g], :h],
-            output_bias=together.output_bias[[g], :c],
-            activation=together.activation[[g], :h],
-            sizes=((n, h, c),),
-        )
-        assert float(losses[g]) == pytest.approx(float(costs(alone, z=z)), rel=1e-5)
+    for g, z in enumerate(zs):
+        expected = 0.0 if z is None else float(costs(one_of(together, g), z=z))
+        assert float(losses[g]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_pair_loss_is_zero_for_the_very_architecture_and_without_a_pair():
@@ -317,27 +314,21 @@ def test_saturated_pair_loss_is_the_papers_closeness_in_larger_spaces(seed):
 
 
 def test_gradients_of_all_terms_are_finite_and_flow():
-    sizes = [(4, 5, 3), (2, 3, 2)]
-    decoded = decoded_networks(*sizes, requires_grad=True)
-    zs = [
-        SearchSpace(widths=size, activations=NAMES).sample(generator=seeded(g), n_edges=5)
-        for g, size in enumerate(sizes)
-    ]
-    choice = soft_choice(decoded.activation, temperature=0.5, generator=seeded())
+    size = (4, 5, 3)
+    decoded = decoded_networks(2, size, requires_grad=True)
+    space = SearchSpace(widths=size, activations=NAMES)
+    zs = [space.sample(generator=seeded(g), n_edges=5) for g in range(2)]
     X = torch.randn(2, 6, 4, generator=seeded())
     y = [torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([0, 1])]
+    decoded.activation.retain_grad()
 
-    scores = network_scores(decoded, X, activations=CLASSES, choice=choice)
-    fit = fit_loss(scores, y, n_outputs=[3, 2])
+    fit = fit_loss(network_scores(decoded, X), y)
     pair = pair_loss(decoded, zs, activations=CLASSES, alpha=ALPHA, beta=BETA)
     (fit + edge_loss(decoded) + pair).sum().backward()
 
-    for name in ("hidden", "output", "hidden_bias", "output_bias", "activation"):
-        gradient = getattr(decoded, name).grad
-        assert gradient.isfinite().all(), name
-        assert gradient.any(), name
-    assert not decoded.hidden.grad[1, 2:].any()
-    assert not decoded.output.grad[1, :, 2:].any()
+    for leaf in (decoded.hidden, decoded.output, *decoded.biases, decoded.activation):
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.any()
 
 
 def test_following_the_gradient_of_the_pair_loss_reaches_the_architecture():
@@ -350,11 +341,12 @@ def test_following_the_gradient_of_the_pair_loss_reaches_the_architecture():
         decoded = Decoded(
             hidden=v[0],
             output=v[1],
-            gain=torch.ones(1, 4),
-            hidden_bias=torch.zeros(1, 4),
-            output_bias=torch.zeros(1, 2),
-            activation=logits,
-            sizes=((3, 4, 2),),
+            weights=(v[0], v[1]),
+            biases=(torch.zeros(1, 4), torch.zeros(1, 2)),
+            classes=torch.zeros(1, 4, dtype=torch.int64),
+            activation=logits.log_softmax(dim=2),
+            choice=logits.argmax(dim=2),
+            deviation=torch.ones(1, 4),
         )
         optimiser.zero_grad()
         costs(decoded, z=z, alpha=1.0, beta=1.0).sum().backward()

@@ -6,10 +6,9 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from toys import permuted_features, permuted_outputs, permuted_rows, rebuilt, seeded, toy_task
 
+from graphpred.meta.moments import N_BASIS, N_TARGETS
 from graphpred.meta.statistics import (
     FEATURE_SIZE,
-    N_BASIS,
-    N_TARGETS,
     OUTPUT_SIZE,
     PAIR_SIZE,
     RELATION_SIZE,

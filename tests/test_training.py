@@ -1,31 +1,29 @@
 """Training of the meta-model: it learns, and an interruption changes nothing."""
 
-import functools
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
-from test_examples import stored_pairs
 from toys import PRIOR, parameters_of, same_parameters, seeded, toy_model, toy_trainer
 
-from graphpred.errors import GraphPredError, InputError, StoreError
+from graphpred.errors import InputError, StoreError
 from graphpred.files import load_tensors, save_tensors
-from graphpred.meta import run
+from graphpred.meta import edges, training
 from graphpred.meta.examples import PriorExamples
-from graphpred.meta.model import MetaModel
-from graphpred.meta.run import RunConfig, checkpoint_of, train_meta_model
 from graphpred.meta.training import TrainConfig, Trainer, checkpoint_config
-from graphpred.synthetic.prior import PRIOR_VERSION
 from graphpred.threads import one_thread
 
 STEPS = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+    """The same bits in this process and in another: what two threads give depends on the past."""
+    with one_thread():
+        yield
 
 
 def trained(model, **settings):
@@ -37,30 +35,39 @@ def trained(model, **settings):
 # Learning
 
 
+def fixed_batch(model, *, price=None, n=4):
+    """The same data sets in every step, so that losses can be compared."""
+    source = PriorExamples(model.describe, config=PRIOR)
+    examples = source.draw(n, seeded())
+    if price is not None:
+        examples = [replace(example, price=price) for example in examples]
+    return lambda k, generator: examples
+
+
+def trained_on(model, draw, *, steps):
+    config = TrainConfig(steps=steps, batch=4, learning_rate=3e-3)
+    return list(Trainer(model, draw=draw, config=config).run())
+
+
 def test_loss_falls():
     model = toy_model()
-    source = PriorExamples(model.encoder.describe)
-    examples = [source.draw(1, generator)[0] for generator in [seeded()] for _ in range(4)]
 
-    def draw(generator):
-        return examples[int(torch.randint(4, (), generator=generator))]
+    reports = trained_on(model, fixed_batch(model), steps=60)
 
-    _, reports = trained(model, steps=160, draw=draw, price_warmup=0.0, learning_rate=3e-3)
-
-    losses = [report.loss for report in reports]
-    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    assert reports[-1].loss < 0.92 * reports[0].loss
+    assert reports[-1].fit < 0.92 * reports[0].fit
 
 
-def test_a_price_makes_networks_sparse():
-    model = toy_model()
-    source = PriorExamples(model.encoder.describe, config=PRIOR)
+def test_edges_that_cost_nothing_are_more(monkeypatch):
+    """The model that pays for edges learns to do with fewer than the one that does not."""
+    densities = []
+    for factor in (0.0, 3.0):
+        monkeypatch.setattr(training, "PRICE_FACTOR", factor)
+        model = toy_model()
+        reports = trained_on(model, fixed_batch(model, price=0.5), steps=60)
+        densities.append(reports[-1].density)
 
-    def draw(generator):
-        return replace(source.draw(1, generator)[0], price=20.0)
-
-    _, reports = trained(model, steps=60, draw=draw, price_warmup=0.0, learning_rate=3e-3)
-
-    assert reports[-1].density < 0.6 * reports[0].density
+    assert densities[1] < 0.8 * densities[0]
 
 
 def test_reports_say_where_the_training_stands():
@@ -98,7 +105,7 @@ def test_frozen_parameters_stay():
 
     assert all(
         torch.equal(before[name], after[name]) == name.startswith("encoder.")
-        for name in ("encoder.embed_pair.0.weight", "decoder.slot.weight")
+        for name in ("encoder.embed_pair.0.weight", "decoder.drafter.slot.weight")
     )
 
 
@@ -116,12 +123,105 @@ def test_bad_configs_are_refused(settings, message):
         TrainConfig(**settings)
 
 
+# One step
+
+
+def some_examples(model, *, shapes):
+    """Examples of several shapes, one after the other, n of each."""
+    sources = [PriorExamples(model.describe, config=replace(PRIOR, **shape)) for shape in shapes]
+    generator = seeded(2)
+    return [source.draw(1, generator)[0] for source in sources for _ in range(2)]
+
+
+SHAPES = (
+    {"features": (3, 3), "classes": (2, 2), "regression_share": 0.0},
+    {"features": (5, 5), "classes": (4, 4), "regression_share": 0.0},
+    {"features": (3, 3), "outputs": (2, 2), "regression_share": 1.0},
+)
+
+
+def same_width(examples):
+    return [replace(example, latents=example.latents[:2]) for example in examples]
+
+
+def gradients_of(examples):
+    """Of a first step, by name; nothing is clipped as a whole, and nothing learned."""
+    model = toy_model()
+    config = TrainConfig(steps=1, batch=len(examples))
+    list(Trainer(model, draw=lambda k, generator: examples, config=config).run())
+    return {name: p.grad.double() for name, p in model.named_parameters()}
+
+
+def test_examples_of_several_shapes_make_one_step(monkeypatch):
+    monkeypatch.setattr(edges, "_GRADIENT_LIMIT", 1e12)  # what is limited does not add up
+    monkeypatch.setattr(
+        training.nn.utils, "clip_grad_norm_", lambda parameters, limit: torch.tensor(torch.nan)
+    )
+    examples = same_width(some_examples(toy_model(), shapes=SHAPES))
+    mixed = [examples[i] for i in (4, 0, 2, 5, 1, 3)]
+
+    together = gradients_of(mixed)
+
+    alone = [gradients_of(examples[start : start + 2]) for start in (0, 2, 4)]
+    for name, gradient in together.items():
+        expected = sum(gradients[name] for gradients in alone) / 3
+        torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_reports_of_several_shapes_are_means_over_all_examples():
+    examples = same_width(some_examples(toy_model(), shapes=SHAPES))
+
+    def first_report(those):
+        config = TrainConfig(steps=1, batch=len(those))
+        return next(Trainer(toy_model(), draw=lambda k, generator: those, config=config).run())
+
+    together, alone = first_report(examples), [first_report([one]) for one in examples]
+
+    for name in ("fit", "density", "loss"):
+        mean = sum(getattr(report, name) for report in alone) / len(alone)
+        assert getattr(together, name) == pytest.approx(mean, rel=1e-4)
+
+
+def test_a_step_without_finite_gradients_is_skipped():
+    model = toy_model()
+    good = some_examples(model, shapes=SHAPES[2:])[0]
+    batches = [[good], [replace(good, y=good.y * torch.nan)], [good]]
+    trainer = toy_trainer(model, steps=3)
+    trainer._draw = lambda k, generator: batches[trainer.step]
+
+    seen = [parameters_of(model)]
+    for _ in trainer.run():
+        seen.append(parameters_of(model))
+
+    assert [same_parameters(*pair) for pair in pairwise(seen)] == [False, True, False]
+    assert all(value.isfinite().all() for value in seen[-1].values())
+
+
+def test_average_is_that_of_the_parameters_after_every_step():
+    model = toy_model()
+    trainer = toy_trainer(model, steps=STEPS)
+    expected = {name: p.double() for name, p in parameters_of(model).items()}
+
+    for report in trainer.run():
+        kept = min(0.99, report.step / (report.step + 9))
+        for name, value in parameters_of(model).items():
+            expected[name] = kept * expected[name] + (1 - kept) * value
+    last = parameters_of(model)
+    trainer.take_average()
+
+    assert not same_parameters(last, parameters_of(model))
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=1e-5)
+
+
 # Checkpoints
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 3, 5])
 def test_resumed_training_ends_as_an_uninterrupted_one(tmp_path, interrupted_after):
-    whole, reports = trained(toy_model(), steps=STEPS)
+    uninterrupted = toy_trainer(toy_model(), steps=STEPS)
+    reports = list(uninterrupted.run())
+    whole = parameters_of(uninterrupted.model)
 
     first = toy_trainer(toy_model(), steps=STEPS)
     for _ in first.run():
@@ -137,6 +237,10 @@ def test_resumed_training_ends_as_an_uninterrupted_one(tmp_path, interrupted_aft
     assert [report.loss for report in resumed] == [
         report.loss for report in reports[interrupted_after:]
     ]
+    uninterrupted.take_average()
+    second.take_average()
+    assert same_parameters(parameters_of(model), parameters_of(uninterrupted.model))
+    assert not same_parameters(parameters_of(model), whole)
 
 
 @pytest.mark.parametrize("where", ["after the report", "at once"])
@@ -217,194 +321,3 @@ def test_probe_leaves_no_trace():
     assert same_parameters(parameters_of(model), parameters_of(toy_model()))
     list(trainer.run())
     assert same_parameters(parameters_of(model), expected)
-
-
-# A whole run, from folders of pairs to a model file
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(run, "TrainConfig", functools.partial(TrainConfig, batch=2))
-
-
-def train(out, *, resume=False, stop=lambda: False, **config):
-    config = RunConfig(**{"steps": STEPS, "seed": 1} | config)
-    return list(train_meta_model(config, out=out, resume=resume, stop=stop))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    """The same bits in this process and in another: what two threads give depends on the past."""
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """Parameters of an uninterrupted run on the prior."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "TrainConfig", functools.partial(TrainConfig, batch=2))
-        out = tmp_path_factory.mktemp("run") / "m.safetensors"
-        train(out)
-    return parameters_of(MetaModel.load(out))
-
-
-def test_training_on_the_prior_alone_writes_a_model_with_a_card(tmp_path):
-    out = tmp_path / "m.safetensors"
-
-    reports = train(out, steps=2)
-
-    assert [report.step for report in reports] == [1, 2]
-    card = MetaModel.load(out).card
-    assert card["name"] == "trained on the synthetic prior"
-    assert (card["steps"], card["batch"], card["pairs"]) == (2, 2, 0)
-    assert (card["synthetic prior"], card["seed"]) == (PRIOR_VERSION, 1)
-    assert card["last step"]["fit"] == reports[-1].fit
-    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
-
-
-@pytest.mark.parametrize("prior", [False, True])
-def test_training_on_pairs(tmp_path, prior):
-    folder = stored_pairs(tmp_path / "pairs")
-
-    reports = train(tmp_path / "m", steps=3, pairs=(str(folder),), prior=prior)
-
-    card = MetaModel.load(tmp_path / "m").card
-    assert max(report.pair for report in reports) > 0
-    assert card["data sets"] == ["iris"]
-    assert card["synthetic prior"] == (PRIOR_VERSION if prior else None)
-    assert card["pairs"] == 4
-
-
-def test_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, uninterrupted):
-    out = tmp_path / "m"
-    seen = []
-
-    for report in train_meta_model(
-        RunConfig(steps=STEPS, seed=1), out=out, stop=lambda: len(seen) == 2
-    ):
-        seen.append(report)
-    assert checkpoint_of(out).exists()
-    assert not out.exists()
-    train(out, resume=True)
-
-    assert same_parameters(parameters_of(MetaModel.load(out)), uninterrupted)
-    assert not checkpoint_of(out).exists()
-
-
-def test_run_resumed_after_kill_9_is_the_uninterrupted_one(tmp_path, uninterrupted):
-    script = f"""
-        import functools, time
-        from graphpred.meta import run
-        from graphpred.meta.training import TrainConfig, Trainer
-
-        run.TrainConfig = functools.partial(TrainConfig, batch=2)
-        Trainer.run = functools.partialmethod(Trainer.run, every=0.0)  # a checkpoint every step
-        config = run.RunConfig(steps={STEPS}, seed=1)
-        for report in run.train_meta_model(config, out="m"):
-            print(report.step, flush=True)
-            time.sleep(60 if report.step == 3 else 0)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    steps = [process.stdout.readline() for _ in range(3)]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert steps == [b"1\n", b"2\n", b"3\n"]
-    assert not (tmp_path / "m").exists()
-
-    reports = train(tmp_path / "m", resume=True)
-
-    assert [report.step for report in reports] == list(range(4, STEPS + 1))
-    assert same_parameters(parameters_of(MetaModel.load(tmp_path / "m")), uninterrupted)
-
-
-def test_minutes_become_steps_that_a_resumed_run_keeps(tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "probe", lambda trainer: 10.0)
-    config = RunConfig(minutes=0.5)
-    first = []
-
-    for report in train_meta_model(config, out=tmp_path / "m", stop=lambda: bool(first)):
-        first.append(report)
-    rest = list(train_meta_model(config, out=tmp_path / "m", resume=True))
-
-    assert [(report.step, report.steps) for report in first] == [(1, 3)]
-    assert [(report.step, report.steps) for report in rest] == [(2, 3), (3, 3)]
-
-
-def test_training_goes_on_from_a_model(tmp_path):
-    train(tmp_path / "first", steps=1)
-    start = MetaModel.load(tmp_path / "first")
-
-    train(tmp_path / "second", steps=1, start=str(tmp_path / "first"))
-
-    second = MetaModel.load(tmp_path / "second")
-    expected = MetaModel.load(tmp_path / "first")
-    source = PriorExamples(expected.encoder.describe)
-    config = TrainConfig(steps=1, batch=2, seed=1)
-    list(Trainer(expected, draw=source.draw, config=config).run())
-    assert same_parameters(parameters_of(second), parameters_of(expected))
-    assert not same_parameters(parameters_of(second), parameters_of(start))
-    assert second.card["started from"] == str(tmp_path / "first")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"steps": 2, "minutes": 1.0}, "exactly one of steps and minutes"),
-        ({"steps": None, "minutes": None}, "exactly one of steps and minutes"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"steps": None, "minutes": 0.0}, "minutes must be a positive number"),
-    ],
-)
-def test_bad_run_configs_are_refused(settings, message):
-    with pytest.raises(InputError, match=message):
-        RunConfig(**settings)
-
-
-def test_a_missing_folder_is_a_clear_error_before_anything_is_done(tmp_path):
-    with pytest.raises(StoreError, match=r"absent.* must be writable"):
-        train(tmp_path / "absent" / "m")
-
-
-def test_missing_pairs_are_a_clear_error(tmp_path):
-    with pytest.raises(StoreError, match="must hold pairs"):
-        train(tmp_path / "m", pairs=(str(tmp_path),))
-
-
-def test_a_missing_start_is_a_clear_error(tmp_path):
-    with pytest.raises(StoreError, match="there is no such file"):
-        train(tmp_path / "m", start=str(tmp_path / "absent"))
-
-
-def test_an_unfinished_training_is_not_overwritten(tmp_path):
-    checkpoint_of(tmp_path / "m").write_bytes(b"dear")
-
-    with pytest.raises(StoreError, match="unfinished training; resume it"):
-        train(tmp_path / "m")
-
-    assert checkpoint_of(tmp_path / "m").read_bytes() == b"dear"
-
-
-def test_there_must_be_something_to_resume(tmp_path):
-    with pytest.raises(StoreError, match="no unfinished training"):
-        train(tmp_path / "m", resume=True)
-
-
-def test_a_torn_checkpoint_is_a_clear_error(tmp_path):
-    checkpoint_of(tmp_path / "m").write_bytes(b"torn")
-
-    with pytest.raises(GraphPredError, match="checkpoint of a training"):
-        train(tmp_path / "m", resume=True)
-
-
-def test_a_changed_source_is_refused(tmp_path):
-    folder = stored_pairs(tmp_path / "pairs", source="iris", digest="0f" * 16)
-
-    with pytest.raises(StoreError, match="it has changed"):
-        train(tmp_path / "m", pairs=(str(folder),))

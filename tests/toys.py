@@ -1,7 +1,7 @@
 """Small data sets, models and trainings for the tests of the meta-model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
 from torch import nn
@@ -49,17 +49,43 @@ def toy_task(kind="classification", *, n=5, c=3, m=60, m_test=0, seed=0, absent=
     return Task.from_arrays(X.numpy(), y, kind=kind, split=Split(*parts), class_names=names)
 
 
-def toy_model(seed=0, **config):
+def toy_model(seed=0, *, n_rounds=4, **config):
     """A meta-model of some ten thousand parameters."""
     return MetaModel(
-        MetaConfig(width=WIDTH, n_rounds=1, seed=seed, **config),
+        MetaConfig(width=WIDTH, n_attention=1, n_rounds=n_rounds, seed=seed, **config),
         encoder=StatisticsEncoder(width=WIDTH, n_rounds=1, generator=seeded(seed)),
     )
 
 
+def moved_model():
+    """A model away from its special initial parameters: every head says something."""
+    model = toy_model()
+    for _ in toy_trainer(model, steps=10).run():
+        pass
+    generator = seeded(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model.requires_grad_(False)
+
+
+def toy_description(task, *, model=None):
+    """A description with statistics, or with what the encoder of ``model`` describes."""
+    return (model or toy_model()).describe(task)
+
+
+def in_double(thing):
+    """The same description, sample or statistics with all numbers in double precision."""
+    if isinstance(thing, torch.Tensor):
+        return thing.double() if thing.is_floating_point() else thing
+    if not is_dataclass(thing):
+        return thing
+    return replace(thing, **{f.name: in_double(getattr(thing, f.name)) for f in fields(thing)})
+
+
 def toy_trainer(model, *, steps=40, batch=4, draw=None, **config):
     """``draw``: one example at a time."""
-    prior = PriorExamples(model.encoder.describe, config=PRIOR).draw
+    prior = PriorExamples(model.describe, config=PRIOR).draw
     several = (lambda k, generator: [draw(generator) for _ in range(k)]) if draw else prior
     return Trainer(model, draw=several, config=TrainConfig(steps=steps, batch=batch, **config))
 

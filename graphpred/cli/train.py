@@ -28,7 +28,9 @@ def train(
         list[str] | None, typer.Argument(help="Folders of pairs; none: the synthetic prior alone.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("model.safetensors"),
-    start: Annotated[Path | None, typer.Option("--from", help="Meta-model to go on from.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Meta-model file to go on from, or: packaged.")
+    ] = None,
     prior: Annotated[
         bool, typer.Option("--prior", help="Mix synthetic data sets with the pairs.")
     ] = False,
@@ -54,7 +56,7 @@ def train(
         config = RunConfig(
             pairs=tuple(pairs or ()),
             prior=prior,
-            start=str(start) if start else None,
+            start=start,
             steps=steps,
             minutes=minutes,
             encoder=encoder,

@@ -64,17 +64,9 @@ def compare_at(
         live: Live random networks to draw.
         pairs: What the unconditional decoder is made from; without them it is left out.
     """
-    proposal = model.predict(task, seed=seed).proposal(n_edges=n_edges)
-    z = proposal.architecture
-    assert proposal.start is not None
-    start = [proposal.start]
-    rows = [
-        _one("predicted, no step", z, task=task, steps=0, start=start),
-        _one("predicted", z, task=task, steps=steps, start=start),
-        _one("predicted structure, fresh weights", z, task=task, steps=steps, seed=seed),
-    ]
+    rows = predicted_rows(task, model, n_edges=n_edges, steps=steps, seed=seed)
     generator = generator_for(seed, "live")
-    space = SearchSpace(widths=z.widths)
+    space = SearchSpace(widths=(task.n_features, task.n_features, task.n_outputs))
     drawn = [space.sample_live(generator=generator, n_edges=n_edges) for _ in range(live)]
     rows += _best_of(drawn, task=task, steps=steps, seed=seed)
     pairs = list(pairs)
@@ -84,6 +76,21 @@ def compare_at(
             _one("edge frequencies alone", unconditional, task=task, steps=steps, seed=seed)
         )
     return [*rows, linear_model(task)]
+
+
+def predicted_rows(
+    task: Task, model: MetaModel, *, n_edges: int, steps: int, seed: int
+) -> list[Row]:
+    """The prediction of one model: no step, trained, and trained from fresh weights."""
+    proposal = model.predict(task, seed=seed).proposal(n_edges=n_edges)
+    z = proposal.architecture
+    assert proposal.start is not None
+    start = [proposal.start]
+    return [
+        _one("predicted, no step", z, task=task, steps=0, start=start),
+        _one("predicted", z, task=task, steps=steps, start=start),
+        _one("predicted structure, fresh weights", z, task=task, steps=steps, seed=seed),
+    ]
 
 
 def _one(

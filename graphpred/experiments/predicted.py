@@ -141,7 +141,7 @@ def front(model: MetaModel, budgets: Sequence[Cell], *, pool: Pool, family: str)
     """
     cell, n_each = budgets[0], FRONT_CANDIDATES // len(budgets)
     prediction = model.predict(cell.task, seed=cell.seed)
-    proposals = [prediction.at(price).proposal() for price in FRONT_PRICES]
+    proposals = [one.proposal() for one in prediction.along(FRONT_PRICES)]
     n_edges = [proposal.architecture.n_live_edges for proposal in proposals]
     ours = trained(cell, proposals, rate=rate_of("predicted", cell.steps))
     live = [pool.outcome("live", own, n_candidates=n_each) for own in budgets]

@@ -11,20 +11,26 @@ from torch import Tensor
 
 from graphpred.architecture import Architecture
 from graphpred.errors import StoreError
-from graphpred.meta.decoder import LATENT_SIZE
+from graphpred.meta.draft import LATENT_SIZE
+from graphpred.meta.model import Description
 from graphpred.objective import Kind
 from graphpred.pairs.pair import Pair
 from graphpred.seeds import generator_for
 from graphpred.synthetic.prior import PriorConfig, draw_tasks
 from graphpred.task import Task
 
-Describe = Callable[[Task], Any]
+Describe = Callable[[Task], Description]
 _Origin = tuple[str, str | None, str, int]
 _Rows = tuple[_Origin, tuple[int, ...], tuple[int, ...]]
 MAX_ROWS = 128
 """Fresh rows of a data set that one step looks at."""
-PRICE_BOUNDS = (0.0003, 3.0)
-_GROUP = 16  # synthetic data sets of one shape: padding several to the largest costs most
+PRICE_BOUNDS = (1e-4, 0.2)
+"""Bounds of λ / n, about the price of as many edges as there are features and outputs."""
+TRAINING_ROWS = 512
+"""Rows of a data set that refinement sees in training."""
+GROUP = 8
+"""Neighbouring examples of one shape, which are decoded together."""
+_MAX_INPUT_EDGES = 6000  # features times hidden neurons, of synthetic data sets
 _VIEWS_PER_SEARCH = 6
 _VIEWS_PER_SOURCE = 48
 
@@ -34,7 +40,7 @@ class Example:
     """One data set of a training step.
 
     Attributes:
-        description: What the encoder says of its training rows.
+        description: What the model keeps of its training rows.
         X: Fresh rows. Float, shape ``(m, n)``.
         y: Their classes, int64 ``(m,)``, or targets, float ``(m, c)``.
         price: λ.
@@ -42,7 +48,7 @@ class Example:
         architecture: Z_j, if there is a pair.
     """
 
-    description: Any
+    description: Description
     X: Tensor
     y: Tensor
     price: float
@@ -63,26 +69,34 @@ class PriorExamples:
 
     def draw(self, k: int, generator: torch.Generator) -> list[Example]:
         """New data sets, each with a price and a hidden width around the number of features."""
-        tasks = draw_tasks(k, generator=generator, config=self._config, group=_GROUP)
-        return [self._example(task, generator=generator) for task in tasks]
+        tasks = draw_tasks(k, generator=generator, config=self._config, group=GROUP)
+        examples, shape = [], None
+        for task in tasks:
+            if shape != (task.X.shape, task.kind, task.n_outputs):
+                shape = (task.X.shape, task.kind, task.n_outputs)
+                n_hidden = _hidden_width(task.n_features, generator=generator)
+            examples.append(self._example(task, n_hidden=n_hidden, generator=generator))
+        return examples
 
-    def _example(self, task: Task, *, generator: torch.Generator) -> Example:
+    def _example(self, task: Task, *, n_hidden: int, generator: torch.Generator) -> Example:
         low, high = (math.log(bound) for bound in PRICE_BOUNDS)
-        price = math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
-        factor = math.exp(1.5 * float(torch.rand((), generator=generator)) - 0.75)
-        return _example(
-            _View(description=self._describe(task), task=task),
-            price=price,
-            n_hidden=max(2, round(factor * task.n_features)),
-            generator=generator,
-        )
+        relative = math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
+        price = relative * task.n_features
+        view = _View(description=self._describe(task), task=task)
+        return _example(view, price=price, n_hidden=n_hidden, generator=generator)
+
+
+def _hidden_width(n_features: int, *, generator: torch.Generator) -> int:
+    """Half to twice as many hidden neurons as features."""
+    factor = math.exp(1.5 * float(torch.rand((), generator=generator)) - 0.75)
+    return max(2, min(round(factor * n_features), _MAX_INPUT_EDGES // n_features))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _View:
     """A split of some rows, described."""
 
-    description: Any
+    description: Description
     task: Task
 
 
@@ -91,7 +105,7 @@ class PairExamples:
 
     Args:
         pairs: The pairs.
-        describe: The encoder's ``describe``.
+        describe: The model's ``describe``.
         tasks: Data sets by digest, for pairs whose source cannot be read again.
         seed: Seed of the views.
 
@@ -111,6 +125,9 @@ class PairExamples:
         if not self._pairs:
             raise StoreError("training needs pairs with one hidden layer; got none.")
         self._describe = describe
+        self._alike: dict[Any, list[Pair]] = defaultdict(list)
+        for pair in self._pairs:
+            self._alike[pair.architecture.widths, pair.kind].append(pair)
         self._own: dict[_Rows, list[_View]] = {}
         self._shared: dict[_Origin, list[_View]] = {}
         bases = _rebuild(self._pairs, tasks or {})
@@ -146,10 +163,16 @@ class PairExamples:
 
     def draw(self, k: int, generator: torch.Generator) -> list[Example]:
         """Pairs, each with a view of its own rows or of its data set's."""
-        return [self._example(generator) for _ in range(k)]
+        examples: list[Example] = []
+        while len(examples) < k:
+            first = _one_of(self._pairs, generator=generator)
+            alike = self._alike[first.architecture.widths, first.kind]
+            size = min(GROUP, k - len(examples))
+            members = [first, *(_one_of(alike, generator=generator) for _ in range(size - 1))]
+            examples += [self._example(pair, generator=generator) for pair in members]
+        return examples
 
-    def _example(self, generator: torch.Generator) -> Example:
-        pair = self._pairs[int(torch.randint(len(self._pairs), (), generator=generator))]
+    def _example(self, pair: Pair, *, generator: torch.Generator) -> Example:
         own = bool(torch.rand((), generator=generator) < 0.5)
         views = self._own[_rows_of(pair)] if own else self._shared[_origin_of(pair)]
         return _example(
@@ -159,6 +182,10 @@ class PairExamples:
             architecture=pair.architecture,
             generator=generator,
         )
+
+
+def _one_of(pairs: Sequence[Pair], *, generator: torch.Generator) -> Pair:
+    return pairs[int(torch.randint(len(pairs), (), generator=generator))]
 
 
 def _rows_of(pair: Pair) -> _Rows:

@@ -13,14 +13,19 @@ from torch import Tensor, nn
 from graphpred.activations import activation_indices
 from graphpred.errors import InputError, ModelError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
-from graphpred.meta.decoder import LATENT_SIZE, Decoded, Decoder
+from graphpred.meta.decoder import Decoded, Decoder
+from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import ENCODERS, DatasetEncoder, build_encoder
-from graphpred.meta.prediction import Prediction
+from graphpred.meta.familiarity import Familiarity
+from graphpred.meta.prediction import N_DRAFTS, Prediction
+from graphpred.meta.samples import ROW_LIMIT, RowSample
 from graphpred.seeds import generator_for
 from graphpred.space import DEFAULT_ACTIVATIONS
 from graphpred.task import Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PACKAGED = "meta_model.safetensors"
+"""File of the packaged model in the folder of data that ships with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +35,31 @@ class MetaConfig:
     Attributes:
         encoder: A key of ``ENCODERS``, or ``module:callable``.
         width: Width of the decoder's embeddings; must be the encoder's.
-        n_rounds: Rounds of attention in the decoder.
+        n_attention: Rounds of attention in the decoder.
+        n_rounds: Rounds of refinement on rows.
         activations: Names of the activation classes it chooses from.
         seed: Seed of the initial parameters.
     """
 
     encoder: str = "statistics"
     width: int = 64
-    n_rounds: int = 2
+    n_attention: int = 2
+    n_rounds: int = 20
     activations: tuple[str, ...] = DEFAULT_ACTIVATIONS
     seed: int = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Description:
+    """What the model keeps of a task.
+
+    Attributes:
+        encoded: What the encoder's ``describe`` said.
+        sample: Some of the training rows.
+    """
+
+    encoded: Any
+    sample: RowSample
 
 
 class MetaModel(nn.Module):
@@ -79,28 +99,47 @@ class MetaModel(nn.Module):
             self.decoder = Decoder(
                 width=self.config.width,
                 relation_width=self.encoder.relation_width,
-                n_activations=len(self.config.activations),
-                linear=_index_of("tanh", self.config.activations),
+                activations=self.activation_indices,
+                n_attention=self.config.n_attention,
                 n_rounds=self.config.n_rounds,
                 generator=generator_for(seed, "decoder"),
             )
+            self.familiarity = Familiarity(self.config.width)
 
     @property
     def activation_indices(self) -> tuple[int, ...]:
         """Registry indices of the activation classes it chooses from."""
         return activation_indices(self.config.activations)
 
-    def forward(
-        self, descriptions: Sequence[Any], *, prices: Tensor, latents: Sequence[Tensor]
-    ) -> Decoded:
-        """Predict one network a data set.
+    def describe(self, task: Task, *, limit: int = ROW_LIMIT) -> Description:
+        """Everything that ``forward`` needs of a task, from its training rows; no gradient.
 
         Args:
-            descriptions: What ``encoder.describe`` said of every data set.
+            task: The data set.
+            limit: Rows to keep.
+        """
+        sample = RowSample.of(task, limit=limit)
+        return Description(encoded=self.encoder.describe(task), sample=sample)
+
+    def forward(
+        self, descriptions: Sequence[Description], *, prices: Tensor, latents: Sequence[Tensor]
+    ) -> list[Decoded]:
+        """Predict one network a data set; all data sets are of one shape and kind.
+
+        Args:
+            descriptions: What ``describe`` said of every data set.
             prices: λ of every data set, positive. Float, shape ``(G,)``.
             latents: z of the hidden neurons of every data set, each ``(h, LATENT_SIZE)``.
+
+        Returns:
+            The networks before the first round of refinement, and after every round.
         """
-        decoded: Decoded = self.decoder(self.encoder(descriptions), prices=prices, latents=latents)
+        decoded: list[Decoded] = self.decoder(
+            self.encoder([description.encoded for description in descriptions]),
+            samples=[description.sample for description in descriptions],
+            prices=prices,
+            latents=latents,
+        )
         return decoded
 
     @torch.no_grad()
@@ -125,14 +164,18 @@ class MetaModel(nn.Module):
             raise InputError(f"n_hidden must be at least 1; got {n_hidden}.")
         training = self.training
         self.eval()
-        (embedding,) = self.encoder([self.encoder.describe(task)])
+        description = self.describe(task)
+        (embedding,) = self.encoder([description.encoded])
         self.train(training)
+        generator = generator_for(seed, "latents")
         return Prediction.decode(
             self.decoder,
             embedding=embedding,
+            sample=description.sample,
             price=price,
             activations=self.config.activations,
-            latents=draw_latents(n_hidden, generator=generator_for(seed, "latents")),
+            latents=[draw_latents(n_hidden, generator=generator) for _ in range(N_DRAFTS)],
+            familiarity=self.familiarity.of(embedding),
         )
 
     def save(self, path: str | Path) -> None:
@@ -151,14 +194,10 @@ class MetaModel(nn.Module):
             encoder: An encoder like the one it was trained with, if that is not a built-in one.
 
         Raises:
-            ModelError: If there is no packaged model, or the encoder does not fit.
+            ModelError: If the packaged model is missing, or the encoder does not fit.
             StoreError: If the file is missing, torn or something else.
         """
-        if path is None:
-            raise ModelError(
-                "no meta-model is packaged with this version; train one (graphpred train) and "
-                "name its file."
-            )
+        path = packaged_model() if path is None else path
         what = "a meta-model that graphpred wrote"
         tensors, metadata = load_tensors(path, what=what)
         described = read_metadata(metadata, "graphpred_model", path=path, what=what)
@@ -189,8 +228,16 @@ class MetaModel(nn.Module):
         return model
 
 
-def _index_of(name: str, names: Sequence[str]) -> int | None:
-    return names.index(name) if name in names else None
+def packaged_model() -> Path:
+    """The model file that ships with graphpred: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "data", package.parent / "data"):
+        if (folder / PACKAGED).is_file():
+            return folder / PACKAGED
+    raise ModelError(
+        f"the packaged meta-model {PACKAGED} must lie in {package / 'data'}, and is missing: "
+        "install graphpred again, or name a model file of your own."
+    )
 
 
 def draw_latents(n_hidden: int, *, generator: torch.Generator) -> Tensor:

@@ -5,22 +5,34 @@ edges.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from graphpred.activations import IDENTITY, activation_indices
+from graphpred.activations import IDENTITY
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.meta.decoder import LATENT_SIZE, Decoder
+from graphpred.meta.decoder import Decoder
+from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
+from graphpred.meta.readout import fitted_readout
+from graphpred.meta.samples import RowSample
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
-PRICE_RANGE = (1e-4, 10.0)
+PRICE_RANGE = (1e-4, 30.0)
 """Prices between which the one for a number of edges is sought."""
-_BISECTIONS = 8
+_MOST_DRAFTED = 200_000
+"""Possible edges that all drafts together may have; a large network has fewer drafts."""
+N_DRAFTS = 8
+"""Draws of all hidden neurons from which a prediction keeps the one that fits the rows best."""
+_DRAFT_PRICE = 0.8  # of the price, for drafts that need a number of edges: some have less
+_GRIDS = ((5_000, 10), (50_000, 6))  # prices tried in each of two stages, up to so many edges,
+_COARSE_GRID = 4  # and beyond
+_N_NEAREST = 8  # of those tried, whose networks are compared
+_MOST_EDGES = 500_000  # possible edges that are decoded at once
 _LEAST_WEIGHT = 0.1
 
 
@@ -33,47 +45,67 @@ class Prediction:
         activations: Names of the a activation classes.
         probabilities: Of every possible edge, ``(n, h)`` and ``(h, c)``.
         activation_probabilities: Of every class in every hidden neuron, ``(h, a)``.
+        classes: Registry index of the class that every hidden neuron has drawn, ``(h,)``.
         weights: Of every possible edge, zero for those that are unlikely; ``(n, h)``, ``(h, c)``.
         biases: Of the hidden neurons, ``(h,)``, and of the outputs, ``(c,)``.
+        familiarity: Share of the training data sets that were no more like the others than this
+            one, in [0, 1]; None if the model does not know.
     """
 
     price: float
     activations: tuple[str, ...]
     probabilities: tuple[Tensor, Tensor]
     activation_probabilities: Tensor
+    classes: Tensor
     weights: tuple[Tensor, Tensor]
     biases: tuple[Tensor, Tensor]
+    familiarity: float | None
     _decoder: Decoder
     _embedding: Embedding
+    _sample: RowSample
     _latents: Tensor
+    _others: tuple[Tensor, ...]
 
     @classmethod
-    @torch.no_grad()
     def decode(
         cls,
         decoder: Decoder,
         *,
         embedding: Embedding,
+        sample: RowSample,
         price: float,
         activations: tuple[str, ...],
-        latents: Tensor,
+        latents: Sequence[Tensor],
+        familiarity: float | None = None,
     ) -> "Prediction":
-        """Decode one embedding at a price."""
-        device = embedding.features.device
-        decoded = decoder(
-            [embedding], prices=torch.tensor([price], device=device), latents=[latents.to(device)]
-        )
-        return cls(
+        """Decode one embedding at a price, with a sample of the rows.
+
+        Args:
+            decoder: Of the model.
+            embedding: Of the data set.
+            sample: Of its rows.
+            price: λ.
+            activations: Names of the a activation classes.
+            latents: Of the hidden neurons; several drafts, of which ``proposal`` keeps the best.
+            familiarity: Of the data set.
+        """
+        empty = torch.empty(0)
+        blank = cls(
             price=price,
             activations=activations,
-            probabilities=tuple(p[0].cpu() for p in decoded.probabilities),
-            activation_probabilities=decoded.activation[0].softmax(dim=1).cpu(),
-            weights=tuple(w[0].cpu() for w in decoded.weights),
-            biases=(decoded.hidden_bias[0].cpu(), decoded.output_bias[0].cpu()),
+            probabilities=(empty, empty),
+            activation_probabilities=empty,
+            classes=empty,
+            weights=(empty, empty),
+            biases=(empty, empty),
+            familiarity=familiarity,
             _decoder=decoder,
             _embedding=embedding,
-            _latents=latents,
+            _sample=sample,
+            _latents=latents[0],
+            _others=tuple(latents[1:]),
         )
+        return blank._decoded([(price, latents[0])])[0]
 
     @property
     def widths(self) -> tuple[int, int, int]:
@@ -96,7 +128,11 @@ class Prediction:
         """The same data set and latents at another price, a positive number."""
         if not 0 < price < math.inf:
             raise InputError(f"price must be a positive number; got {price}.")
-        return self._decoded(price, self._latents)
+        return self._decoded([(price, self._latents)])[0]
+
+    def along(self, prices: Sequence[float]) -> list["Prediction"]:
+        """The same at several prices, decoded together."""
+        return self._decoded([(price, self._latents) for price in prices])
 
     def architecture(
         self, *, n_edges: int | None = None, density: float | None = None
@@ -120,9 +156,9 @@ class Prediction:
             InputError: If both are given, or fewer than 2 edges are allowed.
         """
         if n_edges is None and density is None:
-            return self._top(self._n_likely)
+            return self.settled().chosen()
         limit = self.limit(n_edges=n_edges, density=density)
-        return self.near(limit).within(limit)
+        return self.near(limit).chosen(limit)
 
     def sample(
         self,
@@ -140,25 +176,63 @@ class Prediction:
             n_edges: See ``proposal``.
             density: See ``proposal``.
         """
-        return [
-            drawn.proposal(n_edges=n_edges, density=density)
-            for drawn in self.redraw(k, generator=generator)
-        ]
+        if n_edges is None and density is None:
+            return [drawn.chosen() for drawn in self.redraw(k, generator=generator)]
+        limit = self.limit(n_edges=n_edges, density=density)
+        near = self.near(limit)
+        near = near.at(_DRAFT_PRICE * near.price)
+        return [drawn.chosen(limit) for drawn in near.redraw(k, generator=generator)]
 
     def redraw(self, k: int, *, generator: torch.Generator) -> list["Prediction"]:
         """Some predictions like this one, k of them, with fresh latents of all hidden neurons."""
         shape = (self.widths[1], LATENT_SIZE)
         latents = [torch.randn(shape, generator=generator) for _ in range(k)]
-        return [self._decoded(self.price, z) for z in latents]
+        alone = replace(self, _others=())
+        return alone._decoded([(self.price, z) for z in latents])
 
-    def _decoded(self, price: float, latents: Tensor) -> "Prediction":
-        return Prediction.decode(
-            self._decoder,
-            embedding=self._embedding,
-            price=price,
-            activations=self.activations,
-            latents=latents,
-        )
+    def settled(self, limit: int | None = None) -> "Prediction":
+        """The draft of least loss on the sample of rows, and price of its edges without a limit."""
+        if not self._others:
+            return self
+        price = self.price if limit is None else _DRAFT_PRICE * self.price
+        others = self._others[: max(0, _MOST_DRAFTED // self.n_possible_edges - 1)]
+        drafts = [self, *self._decoded([(price, z) for z in others])]
+        return replace(_fittest(drafts, limit=limit), _others=())
+
+    @torch.no_grad()
+    def _decoded(self, wanted: Sequence[tuple[float, Tensor]]) -> list["Prediction"]:
+        """Predictions at several prices and latents, as many at once as memory should hold."""
+        z, c, n = wanted[0][1] if wanted else self._latents, *self._sample.shape[:0:-1]
+        size = max(1, _MOST_EDGES // (len(z) * (n + c)))
+        return [
+            one
+            for start in range(0, len(wanted), size)
+            for one in self._decoded_together(wanted[start : start + size])
+        ]
+
+    def _decoded_together(self, wanted: Sequence[tuple[float, Tensor]]) -> list["Prediction"]:
+        device = self._embedding.features.device
+        decoded = self._decoder(
+            [self._embedding] * len(wanted),
+            samples=[self._sample] * len(wanted),
+            prices=torch.tensor([price for price, _ in wanted], device=device),
+            latents=[latents.to(device) for _, latents in wanted],
+        )[-1]
+        first, second = decoded.probabilities
+        share = decoded.activation.exp()
+        return [
+            replace(
+                self,
+                price=price,
+                probabilities=(first[g].cpu(), second[g].cpu()),
+                activation_probabilities=share[g].cpu(),
+                classes=decoded.classes[g].cpu(),
+                weights=(decoded.weights[0][g].cpu(), decoded.weights[1][g].cpu()),
+                biases=(decoded.biases[0][g].cpu(), decoded.biases[1][g].cpu()),
+                _latents=latents,
+            )
+            for g, (price, latents) in enumerate(wanted)
+        ]
 
     def limit(self, *, n_edges: int | None = None, density: float | None = None) -> int:
         """The largest K* that is asked for; see ``proposal``."""
@@ -174,26 +248,49 @@ class Prediction:
         return n_edges
 
     def near(self, limit: int) -> "Prediction":
-        """The prediction at the highest price that still gives ``limit`` live edges or more.
+        """The prediction for at most ``limit`` live edges.
 
-        At the lowest price if none does.
+        Of prices that give about as many, the one whose network, cut down to the limit, has the
+        least loss on the sample of rows; then of several drafts likewise.
         """
-        low, high = (math.log(price) for price in PRICE_RANGE)
-        best = self.at(PRICE_RANGE[0])
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            tried = self.at(math.exp(middle))
-            if tried.architecture().n_edges >= limit:
-                low, best = middle, tried
-            else:
-                high = middle
-        return best
+        size = next((k for most, k in _GRIDS if self.n_possible_edges <= most), _COARSE_GRID)
+        low, high = PRICE_RANGE
+        tried: list[tuple[float, Prediction]] = []
+        for _ in range(2):
+            prices = [low * (high / low) ** (i / (size - 1)) for i in range(size)]
+            found = self.along(prices)
+            n_live = [one._n_live for one in found]
+            off = [abs(math.log(max(n, 0.5) / limit)) for n in n_live]
+            tried += zip(off, found, strict=True)
+            best = max((i for i, n in enumerate(n_live) if n >= limit), default=0)
+            low, high = prices[best], prices[min(best + 1, size - 1)]
+        tried.sort(key=lambda one: one[0])
+        nearest = [one for _, one in tried[:_N_NEAREST]]
+        return replace(_fittest(nearest, limit=limit), _others=self._others).settled(limit)
 
-    def within(self, limit: int) -> Proposal:
-        """As many of the likely edges, most probable first, as give at most ``limit`` live ones.
+    @property
+    def _n_live(self) -> int:
+        """Live edges among the likely ones."""
+        return self._top(self._n_likely).architecture.n_edges
 
-        If none of them connects a feature to an output, the most probable path.
+    def chosen(self, limit: int | None = None) -> Proposal:
+        """The network of the likely edges, its weights to the outputs fitted anew.
+
+        Args:
+            limit: Largest K*: as many of the likely edges, most probable first, as give no more
+                live ones. If none of them connects a feature to an output, the most probable path.
         """
+        return self._chosen(limit)[0]
+
+    def _chosen(self, limit: int | None) -> tuple[Proposal, float]:
+        """The network and its loss on the sample."""
+        found = self._top(self._n_likely if limit is None else self._n_within(limit))
+        if limit is not None and not found.architecture.n_edges:
+            return self._path(), math.inf
+        return self._refitted(found)
+
+    def _n_within(self, limit: int) -> int:
+        """How many edges, most probable first, give at most ``limit`` live ones."""
         low, high = 0, self._n_likely
         while low < high:  # live edges never fall when edges are added
             middle = (low + high + 1) // 2
@@ -201,8 +298,36 @@ class Prediction:
                 low = middle
             else:
                 high = middle - 1
-        found = self._top(low)
-        return found if found.architecture.n_edges else self._path()
+        return low
+
+    def _refitted(self, proposal: Proposal) -> tuple[Proposal, float]:
+        """The same structure with the best weights to the outputs, now that all edges are known.
+
+        Edges that were dropped have left gaps, which linear regression fills in closed form.
+        """
+        n, h, c = self.widths
+        z, start = proposal.architecture, proposal.start
+        assert start is not None
+        source, target = z.edges
+        into = target < n + h
+        first, second = torch.zeros(n, h), torch.zeros(h, c)
+        mask = torch.zeros(h, c, dtype=torch.bool)
+        first[source[into], target[into] - n] = start.edge[into]
+        ends = source[~into] - n, target[~into] - n - h
+        second[ends], mask[ends] = start.edge[~into], True
+        fitted = fitted_readout(
+            self._sample,
+            into=first,
+            hidden_bias=start.bias[:h],
+            classes=z.activation[n : n + h],
+            mask=mask,
+            out=second,
+            output_bias=start.bias[h:],
+        )
+        edge = start.edge.clone()
+        edge[~into] = fitted.weight[ends]
+        weights = Weights(edge=edge, bias=torch.cat([start.bias[:h], fitted.bias]))
+        return replace(proposal, start=weights), fitted.loss
 
     def _path(self) -> Proposal:
         """The most probable path from a feature to an output, for when nothing else connects."""
@@ -234,9 +359,8 @@ class Prediction:
     def _built(self, edges: Tensor) -> Proposal:
         """The live ones among given edges, sorted, ``(2, n_edges)``, with their weights."""
         n, h, c = self.widths
-        classes = torch.tensor(activation_indices(self.activations))
         activation = torch.full((n + h + c,), IDENTITY)
-        activation[n : n + h] = classes[self.activation_probabilities.argmax(dim=1)]
+        activation[n : n + h] = self.classes
         z = Architecture(edges=edges, activation=activation, widths=(n, h, c)).without_dead_edges()
         source, target = z.edges
         into = target < n + h
@@ -244,3 +368,13 @@ class Prediction:
         edge[into] = self.weights[0][source[into], target[into] - n]
         edge[~into] = self.weights[1][source[~into] - n, target[~into] - n - h]
         return Proposal(architecture=z, start=Weights(edge=edge, bias=torch.cat(self.biases)))
+
+
+def _fittest(options: Sequence[Prediction], *, limit: int | None) -> Prediction:
+    """The one whose network loses least on the sample; without a limit edges cost their price."""
+    losses = []
+    for option in options:
+        proposal, loss = option._chosen(limit)
+        paid = option.price * proposal.architecture.n_edges / option.n_possible_edges
+        losses.append(loss if limit is not None else loss + paid)
+    return options[losses.index(min(losses))]

@@ -1,26 +1,26 @@
 """The differentiable form of the paper's F, which the meta-model is trained on.
 
-Expected loss of the predicted network on fresh rows + PRICE_FACTOR·λ·E[K]/N + the edges that the
-pair's architecture Z_j contradicts, (α·E[false] + β·E[missed]) / K_j, after matching hidden neurons
+Loss of the predicted network on fresh rows + PRICE_FACTOR·λ·E[K]/N + the edges that the pair's
+architecture Z_j contradicts, (α·E[false] + β·E[missed]) / K_j, after matching hidden neurons
 (Hungarian method), + a quarter of the cross-entropy of the matched neurons' activation classes.
 Notation as in ``graphpred.meta.decoder``; m rows.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
-from graphpred.activations import ACTIVATIONS
 from graphpred.architecture import Architecture
 from graphpred.meta.decoder import Decoded
+from graphpred.meta.feedback import activated
 
-PRICE_FACTOR = 3.0
-"""Cross-entropy falls about as much faster than the error does."""
 _ACTIVATION_SHARE = 0.25  # of the activations' cross-entropy in the pairs' term
+_LEAST_SHARE = 0.02  # of an activation class, when its use is set off against it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,52 +38,66 @@ class Losses:
     edges: Tensor
     pair: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence["Losses"]) -> "Losses":
+        """Those of several batches, one after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
-def network_scores(
-    decoded: Decoded, X: Tensor, *, activations: Sequence[int], choice: Tensor
-) -> Tensor:
+
+def network_scores(decoded: Decoded, X: Tensor) -> Tensor:
     """Outputs of the predicted networks before softmax.
 
     Args:
         decoded: G predicted networks.
-        X: Rows, zeros in padded features. Float, shape ``(G, m, n)``.
-        activations: Registry indices of the a classes.
-        choice: Share of every class in every hidden neuron. Float, shape ``(G, h, a)``.
+        X: Rows. Float, shape ``(G, m, n)``.
 
     Returns:
         Float, shape ``(G, m, c)``.
     """
-    into, out = decoded.weights
-    z = torch.baddbmm(decoded.hidden_bias.unsqueeze(1), X, into)  # (G, m, h)
-    fired = torch.zeros_like(z)
-    for position, index in enumerate(activations):
-        fired = fired + ACTIVATIONS[index].function(z) * choice[:, :, position].unsqueeze(1)
-    return torch.baddbmm(decoded.output_bias.unsqueeze(1), fired, out)
+    (into, out), (hidden_bias, output_bias) = decoded.weights, decoded.biases
+    value, _ = activated(into.mT @ X.mT + hidden_bias.unsqueeze(2), decoded.classes)  # (G, h, m)
+    return value.mT @ out + output_bias.unsqueeze(1)
 
 
-def soft_choice(logits: Tensor, *, temperature: float, generator: torch.Generator) -> Tensor:
-    """Gumbel softmax over the last dimension."""
-    uniform = torch.rand(logits.shape, generator=generator).to(logits.device)
-    gumbel = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
-    return torch.softmax((logits + gumbel) / temperature, dim=-1)
-
-
-def fit_loss(scores: Tensor, y: Sequence[Tensor], *, n_outputs: Sequence[int]) -> Tensor:
+def fit_loss(scores: Tensor, y: Sequence[Tensor]) -> Tensor:
     """Cross-entropy, or squared error (linear beyond 3), of every data set. Float, ``(G,)``.
 
     Args:
-        scores: Float, shape ``(G, m, c)``, padded in rows and outputs.
-        y: Classes, int64 ``(m_g,)``, or targets, float ``(m_g, c_g)``, of every data set.
-        n_outputs: c of every data set.
+        scores: Float, shape ``(G, m, c)``; the rows of a smaller data set come first.
+        y: Classes, int64 ``(m_g,)``, or targets, float ``(m_g, c)``, of every data set.
     """
     losses = []
-    for own, target, c in zip(scores, y, n_outputs, strict=True):
-        real = own[: len(target), :c]
+    for own, target in zip(scores, y, strict=True):
+        real = own[: len(target)]
         if target.is_floating_point():
             losses.append(2 * functional.huber_loss(real, target, delta=3.0))
         else:
             losses.append(functional.cross_entropy(real, target))
     return torch.stack(losses)
+
+
+def loss_scale(decoded: Decoded, *, is_regression: bool) -> float:
+    """What the loss of a data set is divided by: the root of log c, for c classes.
+
+    A constant prediction loses log c; data sets of many classes should weigh more than others, for
+    there is more to learn of them, but not by as much.
+    """
+    return 1.0 if is_regression else math.sqrt(math.log(max(2, decoded.sizes[2])))
+
+
+def usage_loss(decoded: Decoded) -> Tensor:
+    """Cross-entropy of activation classes, weighted by what their neurons are used for. ``(G,)``.
+
+    The weight is divided by the share of the class, so that a class is favoured for the use of its
+    neurons and not for their number; it has no gradient.
+    """
+    first, second = (p.detach() for p in decoded.probabilities)
+    reach = (decoded.weights[1].detach() * decoded.deviation.detach().unsqueeze(2)).abs() * second
+    use = reach.sum(dim=2) * first.amax(dim=1)  # (G, h)
+    share = decoded.activation.gather(2, decoded.choice.unsqueeze(2)).squeeze(2)  # log
+    weight = use / share.detach().exp().clamp(min=_LEAST_SHARE)
+    return -(weight * share).sum(dim=1) / (weight.sum(dim=1) + 1e-6)
 
 
 def edge_loss(decoded: Decoded) -> Tensor:
@@ -115,8 +129,7 @@ def pair_loss(
         if z is None or z.n_edges == 0:
             losses.append(decoded.hidden.new_zeros(()))
             continue
-        n, h, c = decoded.sizes[g]
-        predicted = torch.cat([first[g, :n, :h], second[g, :h, :c].T])  # (n + c, h)
+        predicted = torch.cat([first[g], second[g].T])  # (n + c, h)
         wanted = _targets(z).to(predicted)  # (n + c, h)
         order = _match(predicted.detach(), wanted, alpha=alpha, beta=beta)
         wanted = wanted[:, order]
@@ -155,5 +168,5 @@ def _activation_loss(
         return decoded.hidden.new_zeros(())
     position = {index: i for i, index in enumerate(activations)}
     target = torch.tensor([position[index] for index in hidden[known].tolist()])
-    logits = decoded.activation[g, : len(hidden)][known.to(decoded.activation.device)]
+    logits = decoded.activation[g][known.to(decoded.activation.device)]
     return _ACTIVATION_SHARE * functional.cross_entropy(logits, target.to(logits.device))

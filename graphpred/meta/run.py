@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,26 @@ import torch
 from graphpred.errors import InputError, StoreError
 from graphpred.files import whole_file
 from graphpred.meta.encoders import custom_encoder
-from graphpred.meta.examples import Draw, Example, PairExamples, PriorExamples
+from graphpred.meta.examples import (
+    GROUP,
+    TRAINING_ROWS,
+    Draw,
+    Example,
+    PairExamples,
+    PriorExamples,
+)
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.training import Report, TrainConfig, Trainer, checkpoint_config
 from graphpred.pairs.pair import Pair
 from graphpred.pairs.store import PairStore
+from graphpred.seeds import generator_for
 from graphpred.synthetic.prior import PRIOR_VERSION
 
+PACKAGED_START = "packaged"
+"""Stands for the packaged model where a file to go on from is asked for."""
 PRIOR_SHARE_BESIDE_PAIRS = 0.5
+FAMILIAR_SETS = 512
+"""Data sets that show the model what its training data are like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +44,7 @@ class RunConfig:
     Attributes:
         pairs: Folders of pairs; none trains on the synthetic prior alone.
         prior: Whether half of the examples come from the synthetic prior beside the pairs.
-        start: A meta-model file to go on from.
+        start: A meta-model file to go on from, or ``PACKAGED_START``.
         steps: Optimiser steps; or leave it out and give minutes.
         minutes: Time to train for, turned into steps by a short probe.
         encoder: A key of ``ENCODERS`` or ``module:callable``.
@@ -120,6 +133,8 @@ def train_meta_model(
     for report in trainer.run(checkpoint=checkpoint, stop=stop):
         yield report
     if trainer.step == trainer.config.steps:
+        trainer.take_average()
+        _learn_familiarity(model, draw=draw, seed=config.seed)
         model.card = _card(config, pairs=pairs, trainer=trainer, last=report)
         model.cpu().save(out)
         checkpoint.unlink(missing_ok=True)
@@ -134,7 +149,8 @@ def _check_writable(path: Path) -> None:
 
 def _model(config: RunConfig) -> MetaModel:
     if config.start is not None:
-        return MetaModel.load(config.start, encoder=custom_encoder(config.encoder))
+        path = None if config.start == PACKAGED_START else config.start
+        return MetaModel.load(path, encoder=custom_encoder(config.encoder))
     return MetaModel(MetaConfig(encoder=config.encoder, seed=config.seed))
 
 
@@ -151,18 +167,32 @@ def _identity(pairs: list[Pair], *, config: RunConfig) -> dict[str, Any]:
 
 def _source(pairs: list[Pair], *, model: MetaModel, config: RunConfig) -> Draw:
     """Where examples come from."""
-    prior = PriorExamples(model.encoder.describe)
+    describe = partial(model.describe, limit=TRAINING_ROWS)
+    prior = PriorExamples(describe)
     if not pairs:
         return prior.draw
-    own = PairExamples(pairs, describe=model.encoder.describe, seed=config.seed)
+    own = PairExamples(pairs, describe=describe, seed=config.seed)
     if not config.prior:
         return own.draw
 
     def draw(k: int, generator: torch.Generator) -> list[Example]:
-        from_prior = int((torch.rand(k, generator=generator) < PRIOR_SHARE_BESIDE_PAIRS).sum())
+        coins = torch.rand(math.ceil(k / GROUP), generator=generator)
+        from_prior = min(k, GROUP * int((coins < PRIOR_SHARE_BESIDE_PAIRS).sum()))
         return prior.draw(from_prior, generator) + own.draw(k - from_prior, generator)
 
     return draw
+
+
+def _learn_familiarity(model: MetaModel, *, draw: Draw, seed: int) -> None:
+    """Let the model know what the data sets of its training are like."""
+    examples = draw(FAMILIAR_SETS, generator_for(seed, "familiarity"))
+    model.eval()
+    with torch.no_grad():
+        model.familiarity.learn(
+            embedding
+            for example in examples
+            for embedding in model.encoder([example.description.encoded])
+        )
 
 
 def _version() -> str:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphpred.errors import InputError
+from graphpred.meta.moments import N_BASIS, N_TARGETS, SAMPLE_LIMIT, Moments, Spread
+from graphpred.meta.samples import indicators
 from graphpred.task import Task
 
-N_BASIS = 8
-N_TARGETS = 4
 RIDGE_PENALTIES = (0.1, 0.01, 1.0)
 RELATION_SIZE = N_BASIS * N_TARGETS + len(RIDGE_PENALTIES) + 1
 FEATURE_SIZE = N_BASIS + 3
 OUTPUT_SIZE = 9
 PAIR_SIZE = 6
-_MAX_PAIR_WORK = 1e10  # multiplications for the second moments; beyond it rows are thinned
+_MAX_PAIR_WORK = 1e10  # multiplications for statistics of pairs; wide data are thinned to it
+_LEAST_PAIR_ROWS = 64
 _NEIGHBOURS = 8
 _CANDIDATE_PENALTIES = tuple(0.001 * 4**i for i in range(9))  # of the linear guess
 _MOST_EXPLAINED = 0.8  # share of variance up to which a class's scores are made larger for it
@@ -59,82 +61,44 @@ class Statistics:
 
 def statistics_of(task: Task) -> Statistics:
     """Compute the statistics of a task's training rows."""
-    X, y = task.rows("train")
-    m = len(X)
-    targets = _target_basis(y, task=task)  # (m, c, R)
-    basis = _function_basis(X)  # (m, n, B)
-    means = basis.mean(dim=0)  # (n, B)
-    correlation = _correlations(_unit(basis), targets)  # (n, c, B * R)
-    covariance = X.T @ X / m  # (n, n)
-    moments = (X.T @ targets[:, :, 0] / m).double()  # (n, c)
-    spectrum = torch.linalg.eigh(covariance.double())
-    ridge, explained = _ridge(*spectrum, moments=moments)
-    guess, expected = _linear_guess(*spectrum, moments=moments, n_rows=m)
-    if task.is_classification:
-        share, bias = _class_shares(y, task=task)
-        guess = guess * _logit_scale(share, expected=expected)
+    return statistics_from(Moments.of(task))
+
+
+def statistics_from(moments: Moments) -> Statistics:
+    """Compute the statistics of the rows whose sums were taken, in one part or in many.
+
+    Raises:
+        InputError: If there are no rows.
+    """
+    m = moments.n_rows
+    if not m:
+        raise InputError("statistics must be of at least one row; got none.")
+    targets = moments.target_spread()  # (c, r) twice
+    correlation = moments.correlations(targets).flatten(2)  # (n, c, B * R)
+    exact, linear = moments.covariance(), moments.linear(targets)  # (n, n), (n, c)
+    spectrum, covariance = torch.linalg.eigh(exact), exact.float()
+    ridge, explained = _ridge(*spectrum, moments=linear)
+    guess, expected = _linear_guess(*spectrum, moments=linear, n_rows=m)
+    if moments.is_regression:
+        bias = torch.zeros(moments.n_outputs)
     else:
-        bias = torch.zeros(task.n_outputs)
+        share, bias = _class_shares(moments.counts())
+        guess = guess * _logit_scale(share, expected=expected)
     partial = _partial_correlations(*spectrum)
-    neighbours, pair = _pairs(X, targets[:, :, 0], covariance=covariance, partial=partial)
+    neighbours, pair = _pairs(moments, targets=targets, covariance=covariance, partial=partial)
     strength = correlation.abs().amax(dim=2)  # (n, c)
     related = (covariance - torch.diag(covariance.diagonal())).abs().amax(dim=1)  # (n,)
-    feature = torch.cat(
-        [means, torch.stack([strength.amax(dim=1), strength.mean(dim=1), related], dim=1)], dim=1
-    )
+    strongest = torch.stack([strength.amax(dim=1), strength.mean(dim=1), related], dim=1)
     return Statistics(
         relation=torch.cat([guess[:, :, None].clamp(-10, 10), ridge, correlation], dim=2),
-        feature=feature.clamp(-5, 5),
-        output=torch.cat([_output_shape(y, task=task), explained, expected[:, None]], dim=1),
+        feature=torch.cat([moments.basis_means(), strongest], dim=1).clamp(-5, 5),
+        output=torch.cat([_output_shape(moments), explained, expected[:, None]], dim=1),
         bias=bias,
         neighbours=neighbours,
         pair=pair,
         size=m / (m + 100),
-        is_regression=not task.is_classification,
+        is_regression=moments.is_regression,
     )
-
-
-def _target_basis(y: Tensor, *, task: Task) -> Tensor:
-    """The functions u_kr. Float32, shape ``(m, c, R)``; zeros where a class has but one."""
-    if task.is_classification:
-        indicator = torch.nn.functional.one_hot(y, task.n_outputs).float()  # (m, c)
-        basis = indicator.new_zeros(len(y), task.n_outputs, N_TARGETS)
-        basis[:, :, 0] = _unit(indicator)
-        return basis
-    tails = torch.sigmoid(torch.stack([-y - 0.67, y - 0.67], dim=2) / 0.3)  # (m, c, 2)
-    return _unit(torch.cat([torch.stack([y, y * y], dim=2), tails], dim=2))
-
-
-def _function_basis(X: Tensor) -> Tensor:
-    """The functions φ_b of every feature. Float32, shape ``(m, n, B)``."""
-    x = X.clamp(-5, 5)
-    doubled = 2 * x
-    functions = (
-        x,
-        x * x - 1,
-        x.abs(),
-        doubled.tanh(),
-        x.sign(),
-        doubled.cos(),
-        doubled.sin(),
-        torch.exp(-x * x),
-    )
-    return torch.stack(functions, dim=2)
-
-
-def _unit(values: Tensor) -> Tensor:
-    """Centre over the rows and scale to variance 1; what is constant becomes 0."""
-    centred = values - values.mean(dim=0)
-    deviation = centred.square().mean(dim=0).sqrt()
-    return centred / torch.where(deviation > 1e-6, deviation, torch.inf)
-
-
-def _correlations(basis: Tensor, targets: Tensor) -> Tensor:
-    """Correlation of every φ_b(x_j) with every u_kr. Float32, shape ``(n, c, B * R)``."""
-    m, n, _ = basis.shape
-    c = targets.shape[1]
-    product = basis.flatten(1).T @ targets.flatten(1) / m  # (n * B, c * R)
-    return product.view(n, N_BASIS, c, N_TARGETS).transpose(1, 2).flatten(2)
 
 
 def _ridge(values: Tensor, vectors: Tensor, *, moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,13 +113,30 @@ def _ridge(values: Tensor, vectors: Tensor, *, moments: Tensor) -> tuple[Tensor,
         Coefficients (X^T X / m + λI)^{-1} X^T U / m at three λ, ``(n, c, 3)``; the share of
         variance they explain, ``(c, 3)``.
     """
-    values, rotated = values.clamp(min=0)[:, None], vectors.T @ moments  # (n, 1), (n, c)
-    coefficients, explained = [], []
-    for penalty in RIDGE_PENALTIES:
-        inner = rotated / (values + penalty)  # (n, c)
-        coefficients.append(vectors @ inner)
-        explained.append((2 * inner * rotated - inner.square() * values).sum(dim=0))
-    return torch.stack(coefficients, dim=2).float(), torch.stack(explained, dim=1).float()
+    inner, explained, _ = _shrunk(values, vectors.T @ moments, penalties=RIDGE_PENALTIES)
+    coefficients = (vectors @ inner.flatten(1)).view_as(inner)  # (n, c, 3)
+    return coefficients.float(), explained.float()
+
+
+def _shrunk(
+    values: Tensor, rotated: Tensor, *, penalties: tuple[float, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ridge regression at several penalties λ, in the axes of the covariance.
+
+    Args:
+        values: Eigenvalues. Float64, shape ``(n,)``.
+        rotated: X^T U / m along the eigenvectors. Float64, shape ``(n, c)``.
+        penalties: p of them.
+
+    Returns:
+        Coefficients, ``(n, c, p)``; the share of variance they explain, ``(c, p)``; degrees of
+        freedom, ``(p,)``. Float64.
+    """
+    values = values.clamp(min=0)[:, None]  # (n, 1)
+    penalised = values + torch.tensor(penalties, dtype=values.dtype)  # (n, p)
+    inner = rotated[:, :, None] / penalised[:, None]  # (n, c, p)
+    explained = inner * (2 * rotated[:, :, None] - inner * values[:, None])
+    return inner, explained.sum(dim=0), (values / penalised).sum(dim=0)
 
 
 def _linear_guess(
@@ -170,17 +151,13 @@ def _linear_guess(
         Coefficients, float32, ``(n, c)``; the share of variance of other rows that they should
         explain, at least 0, float32, ``(c,)``.
     """
-    values, rotated = values.clamp(min=0)[:, None], vectors.T @ moments  # (n, 1), (n, c)
-    errors, fits = [], []
-    for penalty in _CANDIDATE_PENALTIES:
-        inner = rotated / (values + penalty)  # (n, c)
-        residual = 1 - (2 * inner * rotated - inner.square() * values).sum(dim=0)  # (c,)
-        freedom = 1 + float((values / (values + penalty)).sum())
-        errors.append(residual.clamp(min=0) / max(1 - freedom / n_rows, 0.05) ** 2)
-        fits.append(inner)
-    best = int(torch.stack(errors).mean(dim=1).argmin())
-    expected = (1 - errors[best]).clamp(min=0)
-    return (vectors @ fits[best]).float(), expected.float()
+    rotated = vectors.T @ moments  # (n, c)
+    inner, explained, freedom = _shrunk(values, rotated, penalties=_CANDIDATE_PENALTIES)
+    left = (1 - (1 + freedom) / n_rows).clamp(min=0.05)  # (p,)
+    errors = (1 - explained).clamp(min=0) / left.square()  # (c, p)
+    best = int(errors.mean(dim=0).argmin())
+    expected = (1 - errors[:, best]).clamp(min=0)
+    return (vectors @ inner[:, :, best]).float(), expected.float()
 
 
 def _logit_scale(share: Tensor, *, expected: Tensor) -> Tensor:
@@ -194,10 +171,10 @@ def _logit_scale(share: Tensor, *, expected: Tensor) -> Tensor:
     return steeper / deviation / (2 if len(share) == 2 else 1)
 
 
-def _class_shares(y: Tensor, *, task: Task) -> tuple[Tensor, Tensor]:
+def _class_shares(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Smoothed shares of the classes and their logarithms, less the mean. ``(c,)`` each."""
-    counts = torch.bincount(y, minlength=task.n_outputs).float() + 0.5
-    share = counts / counts.sum()
+    smoothed = counts + 0.5
+    share = smoothed / smoothed.sum()
     return share, share.log() - share.log().mean()
 
 
@@ -209,19 +186,28 @@ def _partial_correlations(values: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _pairs(
-    X: Tensor, targets: Tensor, *, covariance: Tensor, partial: Tensor
+    moments: Moments, *, targets: Spread, covariance: Tensor, partial: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The strongest feature-feature edges, at most a few per feature, with their statistics."""
-    n, c = X.shape[1], targets.shape[1]
+    """The strongest feature-feature edges, at most a few per feature, with their statistics.
+
+    What is not a function of the covariance comes from a sample of the rows, of ``pair_rows``.
+    """
+    n, c = moments.n_features, moments.n_outputs
     if n == 1:
         return torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, PAIR_SIZE)
-    stride = max(1, round(len(X) * n * n * c / _MAX_PAIR_WORK))
-    x, u = X[::stride].clamp(-5, 5), targets[::stride]
-    m = len(x)
-    products = torch.stack([(x * u[:, [k]]).T @ x / m for k in range(c)])  # (c, n, n)
-    interaction = products.square().mean(dim=0).sqrt()  # (n, n)
-    signs = x.sign().T @ x.sign() / m
-    squares = (x * x - 1).T @ x / m
+    rows = moments.rows.lowest(pair_rows(n, c))
+    mean, deviation = (part[:, 0].float() for part in targets)
+    u = (indicators(rows.y, n_outputs=c) - mean) / deviation  # (q, c)
+    x, q = rows.X.clamp(-5, 5), len(u)
+    sign = x.sign()
+    weighted, weighted_sign = x, sign  # (q, n)
+    if (n_rows := int(rows.count.sum())) > q:
+        weight = (rows.count * (q / n_rows)).unsqueeze(1)  # (q, 1), 1 on average
+        weighted, weighted_sign = x * weight, sign * weight
+    thirds = (u[:, :, None] * weighted[:, None]).flatten(1).T @ x / q  # (c * n, n)
+    interaction = thirds.view(c, n, n).square().mean(dim=0).sqrt()  # (n, n)
+    signs = weighted_sign.T @ sign / q
+    squares = (x * x - 1).T @ weighted / q
     strength = covariance.abs() + interaction  # (n, n)
     strength.fill_diagonal_(-1)
     target = strength.topk(min(_NEIGHBOURS, n - 1), dim=1).indices  # (n, k)
@@ -232,15 +218,17 @@ def _pairs(
     return torch.stack([i, j]), pair.clamp(-5, 5)
 
 
-def _output_shape(y: Tensor, *, task: Task) -> Tensor:
+def pair_rows(n: int, c: int) -> int:
+    """Different rows from which statistics of pairs of n features are taken, with c outputs."""
+    return min(SAMPLE_LIMIT, max(_LEAST_PAIR_ROWS, int(_MAX_PAIR_WORK / (n * n * c))))
+
+
+def _output_shape(moments: Moments) -> Tensor:
     """Frequency and log-odds of a class, or skewness and tails of a quantity. ``(c, 5)``."""
-    if task.is_classification:
-        share = torch.bincount(y, minlength=task.n_outputs).float() / max(1, len(y))  # (c,)
-        odds = (share.clamp(1e-3, 1 - 1e-3)).logit() / 4
-        zero = torch.zeros_like(share)
-        return torch.stack([share, odds, zero, zero, zero], dim=1)
-    z = y.clamp(-5, 5)
-    zero = torch.zeros(y.shape[1])
-    return torch.stack(
-        [zero, zero, (z**3).mean(0) / 4, (z**4).mean(0) / 8 - 0.4, z.abs().mean(0)], dim=1
-    )
+    zero = torch.zeros(moments.n_outputs)
+    if moments.is_regression:
+        third, fourth, absolute = moments.output_powers().unbind(dim=1)
+        return torch.stack([zero, zero, third / 4, fourth / 8 - 0.4, absolute], dim=1)
+    share = moments.counts() / moments.n_rows  # (c,)
+    odds = (share.clamp(1e-3, 1 - 1e-3)).logit() / 4
+    return torch.stack([share, odds, zero, zero, zero], dim=1)

@@ -8,6 +8,7 @@ import copy
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +22,22 @@ from graphpred.errors import InputError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.meta.examples import Draw, Example
 from graphpred.meta.model import MetaModel
+from graphpred.meta.refinement import PRICE_FACTOR
 from graphpred.meta.relaxed import (
-    PRICE_FACTOR,
     Losses,
     edge_loss,
     fit_loss,
+    loss_scale,
     network_scores,
     pair_loss,
-    soft_choice,
+    usage_loss,
 )
 from graphpred.seeds import generator_for
 
 _PROBE_STEPS = 6
+_EARLIER_SHARE = 0.1  # of the fit, for each of two earlier rounds of refinement
+_USAGE_SHARE = 0.02
+_AVERAGED = 0.99  # of the running average of parameters that stays in a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +47,10 @@ class TrainConfig:
     Attributes:
         steps: Optimiser steps.
         batch: Data sets a step.
-        learning_rate: AdamW's, after a short warm-up; it decays along half a cosine.
+        learning_rate: AdamW's, after a short warm-up; it decays along half a cosine. What comes
+            out is a running average of the parameters.
         alpha: Cost of an expected false edge of a pair, over the pair's number of edges.
         beta: Cost of an expected missed edge, likewise.
-        price_warmup: Share of the steps over which the price of edges rises to its full height.
         seed: Seed of everything.
 
     Raises:
@@ -54,10 +59,9 @@ class TrainConfig:
 
     steps: int = 1000
     batch: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-4
     alpha: float = 0.01
     beta: float = 0.005
-    price_warmup: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,11 +71,8 @@ class TrainConfig:
             )
         if not (self.alpha >= 0 and self.beta >= 0):
             raise InputError(f"alpha and beta must be at least 0; got {self.alpha}, {self.beta}.")
-        if not (self.learning_rate > 0 and 0 <= self.price_warmup <= 1):
-            raise InputError(
-                "learning_rate must be positive and price_warmup in [0, 1]; "
-                f"got {self.learning_rate} and {self.price_warmup}."
-            )
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be positive; got {self.learning_rate}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +125,11 @@ class Trainer:
         self.model, self.config = model.to(device), config
         self.step = 0
         self._draw, self._device = draw, torch.device(device)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=config.learning_rate, weight_decay=1e-3, fused=True
         )
+        self._average = [p.detach().clone() for p in self._parameters]
 
     def run(
         self,
@@ -170,54 +172,67 @@ class Trainer:
             self.save(checkpoint)
 
     def _advance(self) -> tuple[Losses, float]:
-        """One optimiser step."""
+        """One optimiser step; its terms and their sum, means over the data sets."""
         generator = generator_for(self.config.seed, "step", self.step)
         examples = self._draw(self.config.batch, generator)
-        progress = min(1.0, self.step / self.config.steps)
+        rate = self.config.learning_rate * _rate(self.step, self.step / self.config.steps)
         for group in self._optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * _rate(self.step, progress)
+            group["lr"] = rate
         self.model.train()
-        losses = self._losses(examples, progress=progress, generator=generator)
-        warm = min(1.0, progress / max(self.config.price_warmup, 1e-9))
-        prices = torch.tensor([example.price for example in examples], device=self._device)
-        total = (losses.fit + warm * (PRICE_FACTOR * prices * losses.edges + losses.pair)).mean()
         self._optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self._optimiser.step()
+        terms, total = [], 0.0
+        for alike in _of_one_shape(examples):
+            losses, wanted = self._losses(alike)
+            (wanted.sum() / len(examples)).backward()
+            terms.append(losses)
+            total += float(wanted.detach().sum()) / len(examples)
+        norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        if bool(norm.isfinite()):
+            self._optimiser.step()
         self.step += 1
-        return losses, float(total.detach())
+        self._update_average()
+        return Losses.joined(terms), total
 
-    def _losses(
-        self, examples: list[Example], *, progress: float, generator: torch.Generator
-    ) -> Losses:
+    def _losses(self, examples: list[Example]) -> tuple[Losses, Tensor]:
+        """Of data sets of one shape: the terms, and what is minimised, ``(G,)``."""
         prices = torch.tensor([example.price for example in examples], device=self._device)
-        decoded = self.model(
+        rounds = self.model(
             [example.description for example in examples],
             prices=prices,
             latents=[example.latents.to(self._device) for example in examples],
         )
-        indices = self.model.activation_indices
-        choice = soft_choice(
-            decoded.activation, temperature=1 - 0.7 * progress, generator=generator
-        )
-        X = _padded_rows([example.X for example in examples]).to(self._device)
-        scores = network_scores(decoded, X, activations=indices, choice=choice)
-        return Losses(
-            fit=fit_loss(
-                scores,
-                [example.y.to(self._device) for example in examples],
-                n_outputs=[c for _, _, c in decoded.sizes],
-            ),
-            edges=edge_loss(decoded),
+        X = _stacked_rows([example.X for example in examples]).to(self._device)
+        y = [example.y.to(self._device) for example in examples]
+        last = rounds[-1]
+        early = (rounds[len(rounds) // 2], rounds[max(0, len(rounds) - 3)])
+        fit = fit_loss(network_scores(last, X), y)
+        fits = (1 - 2 * _EARLIER_SHARE) * fit
+        for decoded in early:
+            fits = fits + _EARLIER_SHARE * fit_loss(network_scores(decoded, X), y)
+        losses = Losses(
+            fit=fit,
+            edges=edge_loss(last),
             pair=pair_loss(
-                decoded,
+                last,
                 [example.architecture for example in examples],
-                activations=indices,
+                activations=self.model.activation_indices,
                 alpha=self.config.alpha,
                 beta=self.config.beta,
             ),
         )
+        wanted = fits + PRICE_FACTOR * prices * losses.edges
+        scale = loss_scale(last, is_regression=y[0].is_floating_point())
+        return losses, wanted / scale + losses.pair + _USAGE_SHARE * usage_loss(last)
+
+    def _update_average(self) -> None:
+        kept = min(_AVERAGED, self.step / (self.step + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._average, self._parameters, 1 - kept)
+
+    def take_average(self) -> None:
+        """Give the model the running average of its parameters: what training is for."""
+        with torch.no_grad():
+            torch._foreach_copy_(self._parameters, self._average)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: parameters, the optimiser's state, the step and the config."""
@@ -225,6 +240,7 @@ class Trainer:
         for i, parameter in enumerate(self._parameters):
             state = self._optimiser.state.get(parameter, {})
             tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
+            tensors[f"average.{i}"] = self._average[i]
         described = {
             "step": self.step,
             "config": asdict(self.config),
@@ -256,6 +272,7 @@ class Trainer:
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
                 self._optimiser.state[parameter] = state
+            self._average[i] = tensors[f"average.{i}"].to(self._device)
         self.step = described["step"]
 
     def probe(self) -> float:
@@ -268,6 +285,7 @@ class Trainer:
             times.append(time.monotonic() - started)
         self.model.load_state_dict(before)
         self._optimiser.state.clear()
+        self._average = [p.detach().clone() for p in self._parameters]
         self.step = 0
         return median(times[1:])  # the first one warms up
 
@@ -289,7 +307,16 @@ def _rate(step: int, progress: float) -> float:
     return min(1.0, (step + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _padded_rows(rows: list[Tensor]) -> Tensor:
-    """Stack ``(m, n)`` tensors of different shapes. Float, shape ``(G, max m, max n)``."""
-    m, n = (max(X.shape[axis] for X in rows) for axis in (0, 1))
-    return torch.stack([nn.functional.pad(X, (0, n - X.shape[1], 0, m - X.shape[0])) for X in rows])
+def _of_one_shape(examples: list[Example]) -> Iterator[list[Example]]:
+    """Examples that can be decoded together; padding would cost more than it saves."""
+    groups: dict[Any, list[Example]] = defaultdict(list)
+    for example in examples:
+        sample = example.description.sample
+        key = (*sample.shape[1:], sample.is_regression, len(example.latents))
+        groups[key].append(example)
+    yield from groups.values()
+
+
+def _stacked_rows(rows: list[Tensor]) -> Tensor:
+    """Stack ``(m, n)`` tensors of different m. Float, shape ``(G, max m, n)``."""
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)

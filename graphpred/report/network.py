@@ -38,6 +38,10 @@ from graphpred.report.text import (
 
 PARTS = ("train", "validation", "test")
 STAGES = ("before", "after", "constant")
+LEAST_GAIN = 1e-4
+"""Share of a constant's loss that a network must save to be called better."""
+UNFAMILIAR = 0.02
+"""Familiarity below which the report warns."""
 _LOSS_NAMES = {"log_loss": "log loss", "unexplained": "1 - R²", "mse": "squared error"}
 
 
@@ -63,7 +67,7 @@ def network_summary(network: SparseNetwork) -> dict[str, Any]:
         "n_outputs": z.widths[-1],
         **_mapping(facts.get("task")),
     }
-    known = ("price", "penalty", "steps", "candidates", "seed", "model")
+    known = ("price", "penalty", "steps", "candidates", "seed", "model", "familiarity")
     summary = {
         "task": task,
         "widths": z.widths,
@@ -90,13 +94,19 @@ def network_warnings(network: SparseNetwork) -> list[str]:
             "The network is empty: no edge leads from a feature to an output, so it gives the "
             "same answer for every row."
         )
+    familiarity = _facts(network).get("familiarity")
+    if isinstance(familiarity, float) and familiarity < UNFAMILIAR:
+        warnings.append(
+            f"The meta-model has hardly seen data like these: {100 * familiarity:.1f} % of the "
+            "data sets of its training were as unusual. Compare its losses with a model you trust."
+        )
     losses = _mapping(_facts(network).get("losses"))
     trained = losses.get("after") or losses.get("before")
     measure = "error" if network.signature.kind == "classification" else "unexplained"
     part = "validation" if "validation" in _mapping(trained) else "train"
     own = _loss(trained, part=part, measure=measure)
     constant = _loss(losses.get("constant"), part=part, measure=measure)
-    if own is not None and constant is not None and not own < constant:
+    if own is not None and constant is not None and not own < (1 - LEAST_GAIN) * constant:
         warnings.append(
             f"On the {part}{'ing' * (part == 'train')} rows the network is not better than "
             f"{_constant_name(network)}: "

@@ -18,7 +18,7 @@ from graphpred.synthetic.functions import FAMILIES, draw_parts, draw_scores
 from graphpred.synthetic.targets import draw_classes, draw_quantities
 from graphpred.task import Task
 
-PRIOR_VERSION = 2
+PRIOR_VERSION = 3
 """Grows when the same seed and config begin to give other data sets."""
 
 GROUP = 16
@@ -50,12 +50,12 @@ class PriorConfig:
     features: tuple[int, int] = (2, 100)
     classes: tuple[int, int] = (2, 10)
     outputs: tuple[int, int] = (1, 3)
-    train_rows: tuple[int, int] = (60, 1000)
+    train_rows: tuple[int, int] = (100, 1000)
     validation_rows: int = 128
-    regression_share: float = 0.25
+    regression_share: float = 0.35
     families: tuple[str, ...] = tuple(FAMILIES)
-    noise: float = 1.0
-    label_noise: float = 0.2
+    noise: float = 0.7
+    label_noise: float = 0.1
     imbalance: float = 1.5
     missing: float = 0.4
 

@@ -1,0 +1,166 @@
+"""A sample of a data set's rows that does not depend on their order.
+
+The refinement of a predicted network reads rows themselves, of which it needs no more than a
+thousand or so; so do the statistics of pairs of features. Rows with the lowest hash of their
+contents are as good as a random choice. Equal rows have equal hashes and come or go together, so
+they are kept once and counted: where a table has few different rows, the sample has them all, each
+as often as it deserves. Both make the samples of parts merge exactly to that of the whole.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphpred.task import Task
+
+ROW_LIMIT = 1024
+_MULTIPLIERS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of the mixing function splitmix64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RowSample:
+    """Rows of one data set.
+
+    Attributes:
+        X: Standardised features. Float32, shape ``(q, n)``.
+        y: Indicators of the classes, or standardised targets. Float32, shape ``(q, c)``.
+        is_regression: Whether the outputs are quantities.
+    """
+
+    X: Tensor
+    y: Tensor
+    is_regression: bool
+
+    @classmethod
+    def of(cls, task: Task, *, limit: int = ROW_LIMIT) -> "RowSample":
+        """At most ``limit`` of the training rows, by their hashes; see ``CountedRows.sample``."""
+        rows = CountedRows.of(*task.rows("train"))
+        return rows.sample(limit=limit, n_outputs=task.n_outputs)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """q, n, c."""
+        return len(self.X), self.X.shape[1], self.y.shape[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CountedRows:
+    """Rows of a data set with how often each occurs; samples of its parts merge to its own.
+
+    Attributes:
+        X: Standardised features. Float32, shape ``(q, n)``.
+        y: Classes, int64, shape ``(q,)``; or standardised targets, float32, shape ``(q, c)``.
+        count: Int64, shape ``(q,)``.
+    """
+
+    X: Tensor
+    y: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, X: Tensor, y: Tensor) -> "CountedRows":
+        """Every row once, repeated ones as often as they are."""
+        return cls(X=X, y=y, count=torch.ones(len(X), dtype=torch.int64))
+
+    def merged(self, other: "CountedRows", *, limit: int) -> "CountedRows":
+        """The sample of the rows of both, at most ``limit`` different ones.
+
+        Exact: whichever way a data set is cut into parts, and in whatever order and tree their
+        samples are merged with this limit, the result holds the same rows and counts. A row that
+        is among the lowest of the whole is so in every part that has it.
+        """
+        parts = ((self.X, other.X), (self.y, other.y), (self.count, other.count))
+        X, y, count = (torch.cat(part) for part in parts)
+        return CountedRows(X=X, y=y, count=count).lowest(limit)
+
+    def lowest(self, limit: int) -> "CountedRows":
+        """The different rows with the lowest hashes; itself if it has no more rows than that."""
+        return self if len(self.X) <= limit else self.distinct()._take(slice(limit))
+
+    def distinct(self) -> "CountedRows":
+        """Every different row once, by its hash."""
+        hashes = _hashes(self.X, self.y)
+        ordered, order = hashes.sort()
+        same = ordered[1:] == ordered[:-1]  # (q - 1,)
+        if not bool(same.any()):
+            return self._take(order)
+        identities = _identities(self.X, self.y)
+        order = identities.argsort()
+        order = order[hashes[order].argsort(stable=True)]  # by hash, then by identity
+        is_first = torch.ones_like(order, dtype=torch.bool)
+        is_first[1:] = ~same | (identities[order].diff() != 0)
+        unique = self._take(order[is_first])
+        count = torch.zeros_like(unique.count)
+        count.index_add_(0, is_first.cumsum(dim=0) - 1, self.count[order])
+        return CountedRows(X=unique.X, y=unique.y, count=count)
+
+    def sample(self, *, limit: int, n_outputs: int) -> RowSample:
+        """All rows if there are no more than ``limit``; else ``limit`` rows of lowest hash.
+
+        Of the different rows that are kept, each comes as often as its share of their counts. They
+        are sorted by ``row_hashes`` of X.
+        """
+        rows = self.distinct()._take(slice(limit))
+        n_rows = int(rows.count.sum())
+        if n_rows > len(rows.count):  # some are repeated
+            q = min(limit, n_rows)
+            places = (2 * torch.arange(q) + 1) * n_rows // (2 * q)
+            rows = rows._take(torch.searchsorted(rows.count.cumsum(dim=0), places, right=True))
+        if rows.y.is_floating_point():
+            rows = rows._take(row_hashes(rows.X).argsort(stable=True))
+        return RowSample(
+            X=rows.X,
+            y=indicators(rows.y, n_outputs=n_outputs),
+            is_regression=rows.y.is_floating_point(),
+        )
+
+    def _take(self, rows: Tensor | slice) -> "CountedRows":
+        return CountedRows(X=self.X[rows], y=self.y[rows], count=self.count[rows])
+
+
+def indicators(y: Tensor, *, n_outputs: int) -> Tensor:
+    """Indicators of classes ``(m,)``; quantities ``(m, c)`` as they are. Float32, ``(m, c)``."""
+    return y if y.is_floating_point() else torch.nn.functional.one_hot(y, n_outputs).float()
+
+
+def row_hashes(X: Tensor) -> Tensor:
+    """A number for every row that depends on its values and not on the order of its columns.
+
+    Args:
+        X: Float32, shape ``(m, n)``.
+
+    Returns:
+        Int64, shape ``(m,)``, as if uniform.
+    """
+    return _mixed(_mixed(_bits(X)).sum(dim=1))
+
+
+def _hashes(X: Tensor, y: Tensor) -> Tensor:
+    """By which rows are chosen: of X, and of quantities y too, not of classes. Int64, ``(m,)``.
+
+    Few different X may have many different quantities, which must not come or go together; the
+    order of classes must change nothing.
+    """
+    hashes = row_hashes(X)
+    return _mixed(hashes + row_hashes(y)) if y.is_floating_point() else hashes
+
+
+def _identities(X: Tensor, y: Tensor) -> Tensor:
+    """A number for every row that is that of another only if all values are. Int64, ``(m,)``."""
+    outputs = _bits(y) if y.is_floating_point() else y.unsqueeze(1)
+    values = _mixed(torch.cat([_bits(X), outputs], dim=1))  # (m, n + 1) or (m, n + c)
+    return (values * (_mixed(torch.arange(values.shape[1])) | 1)).sum(dim=1)
+
+
+def _bits(values: Tensor) -> Tensor:
+    """Float32 numbers as integers; −0 is 0. Int64, of the same shape."""
+    return (values + 0.0).contiguous().view(torch.int32).to(torch.int64)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A bijection of the 64-bit integers that scatters them (Steele, Lea and Flood, 2014)."""
+    x = x + 1
+    for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
+        x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * multiplier
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
