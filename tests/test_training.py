@@ -11,7 +11,7 @@ from toys import PRIOR, parameters_of, same_parameters, seeded, toy_model, toy_t
 
 from graphpred.errors import InputError, StoreError
 from graphpred.files import load_tensors, save_tensors
-from graphpred.meta import edges, training
+from graphpred.meta import training
 from graphpred.meta.examples import PriorExamples
 from graphpred.meta.training import TrainConfig, Trainer, checkpoint_config
 from graphpred.threads import one_thread
@@ -153,7 +153,6 @@ def gradients_of(examples):
 
 
 def test_examples_of_several_shapes_make_one_step(monkeypatch):
-    monkeypatch.setattr(edges, "_GRADIENT_LIMIT", 1e12)  # what is limited does not add up
     monkeypatch.setattr(
         training.nn.utils, "clip_grad_norm_", lambda parameters, limit: torch.tensor(torch.nan)
     )

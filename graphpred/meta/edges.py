@@ -15,7 +15,7 @@ TEMPERATURE = 0.15
 EDGE_SIZE = 8
 FREE = 0.3
 """Size of what a rule may add to v in one round."""
-_GRADIENT_LIMIT = 1.0  # of a data set's gradient in one round of the backward pass
+_GRADIENT_LIMIT = 2.0  # of a data set's gradient in one round of the backward pass
 
 
 def garrote(v: Tensor, threshold: float) -> Tensor:
@@ -116,7 +116,7 @@ class _LimitedGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         del ctx
         norm = gradient.flatten(1).norm(dim=1)
-        factor = (_GRADIENT_LIMIT / len(gradient) / (norm + 1e-9)).clamp(max=1.0)
+        factor = (_GRADIENT_LIMIT / (norm + 1e-9)).clamp(max=1.0)
         return torch.nan_to_num(gradient * factor.view(-1, *[1] * (gradient.dim() - 1)))
 
 

@@ -44,7 +44,7 @@ class MetaConfig:
     encoder: str = "statistics"
     width: int = 64
     n_attention: int = 2
-    n_rounds: int = 20
+    n_rounds: int = 30
     activations: tuple[str, ...] = DEFAULT_ACTIVATIONS
     seed: int = 0
 

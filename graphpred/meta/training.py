@@ -59,7 +59,7 @@ class TrainConfig:
 
     steps: int = 1000
     batch: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     alpha: float = 0.01
     beta: float = 0.005
     seed: int = 0
@@ -183,9 +183,12 @@ class Trainer:
         terms, total = [], 0.0
         for alike in _of_one_shape(examples):
             losses, wanted = self._losses(alike)
-            (wanted.sum() / len(examples)).backward()
+            wanted.sum().backward()  # of a sum, so that limits do not depend on the grouping
             terms.append(losses)
             total += float(wanted.detach().sum()) / len(examples)
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad /= len(examples)
         norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
         if bool(norm.isfinite()):
             self._optimiser.step()

@@ -50,12 +50,12 @@ class PriorConfig:
     features: tuple[int, int] = (2, 100)
     classes: tuple[int, int] = (2, 10)
     outputs: tuple[int, int] = (1, 3)
-    train_rows: tuple[int, int] = (100, 1000)
+    train_rows: tuple[int, int] = (200, 1000)
     validation_rows: int = 128
     regression_share: float = 0.35
     families: tuple[str, ...] = tuple(FAMILIES)
-    noise: float = 0.7
-    label_noise: float = 0.1
+    noise: float = 0.3
+    label_noise: float = 0.03
     imbalance: float = 1.5
     missing: float = 0.4
 
