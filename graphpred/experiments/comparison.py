@@ -110,7 +110,7 @@ def _one(
         method=method,
         test_loss=float(loss[0]),
         n_edges=architecture.n_live_edges,
-        networks=1,
+        networks=int(steps > 0),
     )
 
 
