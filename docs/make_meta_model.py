@@ -14,8 +14,7 @@ import torch
 
 from graphpred.meta.examples import TRAINING_ROWS, PriorExamples
 from graphpred.meta.model import PACKAGED, MetaConfig, MetaModel
-from graphpred.meta.run import FAMILIAR_SETS
-from graphpred.seeds import generator_for
+from graphpred.meta.run import learn_familiarity
 from graphpred.synthetic import PRIOR_VERSION
 
 SEED = 0
@@ -24,15 +23,9 @@ SEED = 0
 def main() -> None:
     """Write the file."""
     torch.set_num_threads(1)
-    model = MetaModel(MetaConfig(seed=SEED)).eval()
+    model = MetaModel(MetaConfig(seed=SEED))
     prior = PriorExamples(partial(model.describe, limit=TRAINING_ROWS))
-    examples = prior.draw(FAMILIAR_SETS, generator_for(SEED, "familiarity"))
-    with torch.no_grad():
-        model.familiarity.learn(
-            embedding
-            for example in examples
-            for embedding in model.encoder([example.description.encoded])
-        )
+    learn_familiarity(model, draw=prior.draw, seed=SEED)
     model.card = {
         "name": "the packaged model: initial parameters",
         "graphpred": version("graphpred"),

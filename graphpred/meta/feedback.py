@@ -7,6 +7,7 @@ of share p, as in Böhning's bound of the logistic loss (1992), and 1 for a quan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,8 +32,8 @@ class Rows:
         weight: 1 / q in rows, 0 in what pads a shorter sample. Float, shape ``(G, 1, q)``.
         n_rows: q of every data set. Float, shape ``(G, 1)``.
         curvature: Of every output. Float, shape ``(G, c)``.
-        inverse: Of the covariance of the features, with a ridge. Float, shape ``(G, n, n)``.
         is_regression: Whether the outputs are quantities.
+        is_one: Whether all are the same sample, of one data set.
     """
 
     X: Tensor
@@ -40,8 +41,17 @@ class Rows:
     weight: Tensor
     n_rows: Tensor
     curvature: Tensor
-    inverse: Tensor
     is_regression: bool
+    is_one: bool
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """Of the covariance of the features, with a ridge. Float, ``(G, n, n)``, or one for all."""
+        n_different = 1 if self.is_one else len(self.X)
+        X, weight = self.X[:n_different], self.weight[:n_different]
+        ridge = _FEATURE_RIDGE * torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
+        inverse: Tensor = torch.linalg.inv((X * weight) @ X.mT + ridge)
+        return inverse
 
     @classmethod
     def of(cls, samples: Sequence[RowSample], *, device: torch.device) -> "Rows":
@@ -52,8 +62,6 @@ class Rows:
         weight = _stacked(ones, q=q, device=device)  # (G, 1, q)
         n_rows = weight.sum(dim=2)
         weight = weight / n_rows.unsqueeze(2)
-        covariance = (X * weight) @ X.mT  # (G, n, n)
-        ridge = _FEATURE_RIDGE * torch.eye(X.shape[1], device=device)
         share = (y * weight).sum(dim=2)
         is_regression = samples[0].is_regression
         curvature = torch.ones_like(share) if is_regression else share * (1 - share)
@@ -63,8 +71,8 @@ class Rows:
             weight=weight,
             n_rows=n_rows,
             curvature=curvature.clamp(min=_LEAST_CURVATURE),
-            inverse=torch.linalg.inv(covariance + ridge),
             is_regression=is_regression,
+            is_one=all(sample is samples[0] for sample in samples),
         )
 
 

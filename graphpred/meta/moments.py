@@ -2,8 +2,9 @@
 
 Notation: m rows, n features x_j standardised, c outputs, B functions φ_b of every feature and R
 target functions u_kr of every output, as in ``graphpred.meta.statistics``. Rows are read in blocks,
-and their B · n functions in still smaller chunks. Products are formed in float32 about the means of
-their block and summed in float64 about 0, so that adding sums up loses nothing.
+and their B · n functions in still smaller chunks. Products of functions are formed in float32 about
+the means of their block and summed in float64 about 0; those of the features themselves, which
+ridge regression is sensitive to, are formed in float64.
 """
 
 import torch

@@ -144,9 +144,9 @@ class Prediction:
         """A network with its predicted weights as the start.
 
         Args:
-            n_edges: Largest K*. The price is sought at which as many edges are likely; then the
-                least probable edges go, and dead ones with them. If not even the lowest price
-                makes so many likely, the network has fewer: it is not filled up.
+            n_edges: Largest K*, see ``near``: prices are sought at which about as many edges are
+                likely; then the least probable edges go, and dead ones with them. If the model
+                wants fewer edges, the network has fewer: it is not filled up.
             density: The same as floor(density · N) edges.
 
         Returns:

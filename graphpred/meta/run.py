@@ -134,7 +134,7 @@ def train_meta_model(
         yield report
     if trainer.step == trainer.config.steps:
         trainer.take_average()
-        _learn_familiarity(model, draw=draw, seed=config.seed)
+        learn_familiarity(model, draw=draw, seed=config.seed)
         model.card = _card(config, pairs=pairs, trainer=trainer, last=report)
         model.cpu().save(out)
         checkpoint.unlink(missing_ok=True)
@@ -183,7 +183,7 @@ def _source(pairs: list[Pair], *, model: MetaModel, config: RunConfig) -> Draw:
     return draw
 
 
-def _learn_familiarity(model: MetaModel, *, draw: Draw, seed: int) -> None:
+def learn_familiarity(model: MetaModel, *, draw: Draw, seed: int) -> None:
     """Let the model know what the data sets of its training are like."""
     examples = draw(FAMILIAR_SETS, generator_for(seed, "familiarity"))
     model.eval()
