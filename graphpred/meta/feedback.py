@@ -50,8 +50,7 @@ class Rows:
         n_different = 1 if self.is_one else len(self.X)
         X, weight = self.X[:n_different], self.weight[:n_different]
         ridge = _FEATURE_RIDGE * torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
-        inverse: Tensor = torch.linalg.inv((X * weight) @ X.mT + ridge)
-        return inverse
+        return torch.cholesky_inverse(lower_factor((X * weight) @ X.mT + ridge))
 
     @classmethod
     def of(cls, samples: Sequence[RowSample], *, device: torch.device) -> "Rows":
@@ -74,6 +73,15 @@ class Rows:
             is_regression=is_regression,
             is_one=all(sample is samples[0] for sample in samples),
         )
+
+
+def lower_factor(A: Tensor) -> Tensor:
+    """Cholesky's factor of positive definite matrices, ``(…, k, k)``; others give what they may.
+
+    Batches of wide matrices make MKL's general solver fail with several threads.
+    """
+    factor: Tensor = torch.linalg.cholesky_ex(A).L
+    return factor
 
 
 def _stacked(tables: list[Tensor], *, q: int, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphpred.meta.feedback import Hidden, Rows, errors
+from graphpred.meta.feedback import Hidden, Rows, errors, lower_factor
 from graphpred.meta.samples import RowSample
 
 _STEPS = 8
@@ -78,5 +78,6 @@ def _inverses(covariance: Tensor, *, edge: Tensor, ridge: Tensor) -> Tensor:
     """Of the covariance of those neurons that reach an output, for every output. ``(c, h, h)``."""
     reach = edge.T  # (c, h)
     own = covariance * reach.unsqueeze(2) * reach.unsqueeze(1)
-    inverse: Tensor = torch.linalg.inv(own + torch.diag_embed(1 - reach + ridge.unsqueeze(1)))
-    return inverse
+    return torch.cholesky_inverse(
+        lower_factor(own + torch.diag_embed(1 - reach + ridge.unsqueeze(1)))
+    )

@@ -31,7 +31,7 @@ from graphpred.meta.edges import (
     limited,
     multiple,
 )
-from graphpred.meta.feedback import Feedback, Hidden, Rows
+from graphpred.meta.feedback import Feedback, Hidden, Rows, lower_factor
 from graphpred.meta.initialisation import initialise
 
 PRICE_FACTOR = 3.0
@@ -240,7 +240,8 @@ class Refiner(nn.Module):
         )  # (G, 1)
         gradient = known.feedback.output / seen.setting.unit + penalty.unsqueeze(2) * seen.kept
         ridge = torch.diag_embed(penalty.expand(-1, n_hidden))
-        joint = torch.linalg.solve(known.feedback.covariance + ridge, gradient).clamp(-12, 12)
+        factor = lower_factor(known.feedback.covariance + ridge)
+        joint = torch.cholesky_solve(gradient, factor).clamp(-12, 12)
         single = gradient.clamp(-8, 8)
         saved = rows.curvature.unsqueeze(1) * (v * seen.setting.unit).square() / 2
         edge = edges_seen(
