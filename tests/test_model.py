@@ -153,8 +153,7 @@ def test_predict_leaves_the_mode_of_the_model_as_it_was(training):
     assert model.training is training
 
 
-def test_wide_networks_can_be_predicted_with_several_threads():
-    """Batches of them made a solver of the linear algebra library fail."""
+def test_many_hidden_neurons_can_be_predicted():
     task, model = toy_task(n=12, c=4, m=80), toy_model(n_rounds=2)
 
     proposal = model.predict(task, n_hidden=300).proposal(n_edges=40)
