@@ -76,7 +76,11 @@ def test_without_either_the_best_of_ten_prices_by_validation_is_kept(task, meta_
 
     assert network.facts["price"] == pytest.approx(FRONT_PRICES[best])
     assert network.architecture == proposals[best].architecture
-    torch.testing.assert_close(network.edge.data, population.weights[best].edge)
+    # Trained alone its sums add up in another order, and Adam enlarges the last bits: far below
+    # the way of one step of many (TUNING_RATE), which another network would differ by.
+    torch.testing.assert_close(
+        network.edge.data, population.weights[best].edge, atol=TUNING_RATE, rtol=0
+    )
 
 
 def test_prices_of_the_front_are_ten_over_three_decades():
