@@ -14,6 +14,7 @@ from torch import Tensor
 
 from graphpred.errors import InputError
 from graphpred.meta.model import MetaModel
+from graphpred.meta.moments import Moments
 from graphpred.meta.prediction import Prediction
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
@@ -71,7 +72,12 @@ class FitConfig:
     @property
     def needs_validation(self) -> bool:
         """Whether something is chosen on the validation part."""
-        return self.candidates > 1 or (self.density is None and self.penalty is None)
+        return self.candidates > 1 or self.is_automatic
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the number of edges is chosen."""
+        return self.density is None and self.penalty is None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,13 +93,20 @@ class Fit:
     prediction: Prediction
 
 
-def fit_predicted(task: Task, model: MetaModel, *, config: FitConfig | None = None) -> Fit:
+def fit_predicted(
+    task: Task,
+    model: MetaModel,
+    *,
+    config: FitConfig | None = None,
+    moments: Moments | None = None,
+) -> Fit:
     """Predict a network for a task and train it from its predicted weights.
 
     Args:
         task: The data. Statistics come from its training part, choices from its validation part.
         model: The meta-model.
         config: How to do it.
+        moments: Sums over all training rows, if the task holds a sample of them.
 
     Raises:
         InputError: If fewer than 2 edges are allowed, or a choice lacks validation rows.
@@ -101,7 +114,7 @@ def fit_predicted(task: Task, model: MetaModel, *, config: FitConfig | None = No
     config = config or FitConfig()
     if config.needs_validation and not len(task.split.validation):
         raise InputError("to choose edges or candidates, a task must have validation rows.")
-    prediction = model.predict(task, n_hidden=config.n_hidden, seed=config.seed)
+    prediction = model.predict(task, n_hidden=config.n_hidden, seed=config.seed, moments=moments)
     options = [
         option
         for member in _draws(prediction, config=config)
@@ -110,6 +123,9 @@ def fit_predicted(task: Task, model: MetaModel, *, config: FitConfig | None = No
     proposals = [proposal for _, proposal in options]
     chosen = _best(proposals, task=task, config=config) if len(options) > 1 else 0
     prediction, proposal = options[chosen]
+    if config.is_automatic:
+        prediction = prediction.fitted()
+        proposal = prediction.chosen()
     population = _population([proposal])
     parts = _parts(task, config=config)
     before = _losses(population, parts)
@@ -142,11 +158,11 @@ def _priced(prediction: Prediction, *, config: FitConfig) -> list[tuple[Predicti
     """The networks that density or penalty ask for; without both, one for every price."""
     if config.density is not None:
         limit = prediction.limit(density=config.density)
-        near = prediction.near(limit)
-        return [(near, near.chosen(limit))]
+        fitted = prediction.fitted(limit)
+        return [(fitted, fitted.chosen(limit))]
     if config.penalty is not None:
-        at_price = prediction.at(config.penalty * prediction.n_possible_edges).settled()
-        return [(at_price, at_price.chosen())]
+        fitted = prediction.at(config.penalty * prediction.n_possible_edges).fitted()
+        return [(fitted, fitted.chosen())]
     return [(member, member.chosen()) for member in prediction.along(FRONT_PRICES)]
 
 

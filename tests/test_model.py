@@ -8,7 +8,7 @@ from graphpred.errors import InputError, ModelError, StoreError
 from graphpred.files import save_tensors
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.model import MetaConfig, MetaModel, draw_latents
-from graphpred.meta.samples import ROW_LIMIT, RowSample
+from graphpred.meta.samples import FIT_LIMIT, RowSample
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_a_description_has_what_the_encoder_says_and_a_sample_of_the_rows(model)
     whole, few = model.describe(task), model.describe(task, limit=7)
 
     assert torch.equal(whole.encoded.relation, model.encoder.describe(task).relation)
-    assert torch.equal(whole.sample.X, RowSample.of(task, limit=ROW_LIMIT).X)
+    assert torch.equal(whole.sample.X, RowSample.of(task, limit=FIT_LIMIT).X)
     assert torch.equal(few.sample.X, whole.sample.X[:7])
     assert torch.equal(few.encoded.relation, whole.encoded.relation)
 

@@ -15,6 +15,7 @@ from graphpred.errors import InputError
 from graphpred.meta.prediction import N_DRAFTS, PRICE_RANGE
 from graphpred.meta.readout import fitted_readout
 from graphpred.meta.samples import RowSample
+from graphpred.meta.sparse_fit import SparseFit
 from graphpred.network import Signature, SparseNetwork
 
 TASKS = {
@@ -105,9 +106,9 @@ def test_a_network_is_not_filled_up_with_unlikely_edges(any_prediction):
 
     proposal = any_prediction.proposal(n_edges=limit)
 
-    if cheapest.architecture().n_edges:
-        assert proposal.architecture == any_prediction.near(limit).architecture()
-        assert bool((proposal.start.edge != 0).all())
+    assert cheapest.architecture().n_edges
+    assert proposal.architecture.n_edges <= n_likely(cheapest)
+    assert bool((proposal.start.edge != 0).all())
 
 
 @pytest.mark.parametrize("limit", [2, 7, 15, 30])
@@ -141,12 +142,48 @@ def test_density_is_not_cut_by_rounding_errors(prediction):
     assert prediction.limit(density=7 / n_possible) == 7
 
 
-def test_without_a_limit_likely_edges_are_taken(any_prediction, settled):
-    z = any_prediction.architecture()
+def test_without_a_limit_likely_edges_are_taken(settled):
+    z = settled.chosen().architecture
 
     assert all(map(np.array_equal, z.masks, most_probable(settled, n_likely(settled)).masks))
     for mask, p in zip(z.masks, settled.probabilities, strict=True):
         assert bool((p.numpy()[mask] >= 0.5).all())
+
+
+@pytest.mark.parametrize("limit", [None, 6, 11])
+def test_the_likely_edges_of_a_fitted_prediction_are_its_network(any_prediction, limit):
+    fitted = any_prediction.fitted(limit)
+
+    proposal = fitted.chosen(limit)
+
+    assert fitted.fitted(limit) is fitted
+    assert n_likely(fitted) == proposal.architecture.n_edges > 0
+    for mask, p, w in zip(
+        proposal.architecture.masks, fitted.probabilities, fitted.weights, strict=True
+    ):
+        assert np.array_equal(mask, p.numpy() >= 0.5)
+        assert np.array_equal(mask, w.numpy() != 0)
+    assert torch.equal(proposal.start.bias, torch.cat(fitted.biases))
+    if limit is None:
+        assert fitted.price == any_prediction.price
+        assert proposal.architecture.n_edges <= any_prediction.at(any_prediction.price)._n_live
+
+
+def test_a_fitted_network_loses_less_on_the_rows_than_a_draft_that_was_cut(any_prediction):
+    sample = any_prediction._sample
+
+    drafted, fitted = any_prediction.near(11).chosen(11), any_prediction.fitted(11).chosen(11)
+
+    losses = [SparseFit(one, sample=sample).loss for one in (drafted, fitted)]
+    assert losses[1] < losses[0] + 0.02
+
+
+def test_at_another_price_a_fitted_prediction_is_a_draft_again(prediction):
+    fitted = prediction.fitted(9)
+
+    again = fitted.at(prediction.price)
+
+    assert torch.equal(again.probabilities[0], prediction.probabilities[0])
 
 
 def test_hidden_neurons_have_the_activation_that_was_drawn(settled):
@@ -269,13 +306,13 @@ def test_what_is_dead_does_not_matter(settled):
     torch.testing.assert_close(spoiled.start.bias[n_hidden:], proposal.start.bias[n_hidden:])
 
 
-def test_start_weights_are_those_of_the_price_that_gave_the_edges(prediction):
-    near = prediction.near(9)
+def test_proposal_is_the_fitted_network(prediction):
+    fitted = prediction.fitted(9).chosen(9)
 
     proposal = prediction.proposal(n_edges=9)
 
-    assert proposal.architecture == near.chosen(9).architecture
-    assert torch.equal(proposal.start.edge, near.chosen(9).start.edge)
+    assert proposal.architecture == fitted.architecture
+    assert torch.equal(proposal.start.edge, fitted.start.edge)
 
 
 # Other prices and latents

@@ -17,8 +17,9 @@ from graphpred.meta.decoder import Decoded, Decoder
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import ENCODERS, DatasetEncoder, build_encoder
 from graphpred.meta.familiarity import Familiarity
+from graphpred.meta.moments import Moments
 from graphpred.meta.prediction import N_DRAFTS, Prediction
-from graphpred.meta.samples import ROW_LIMIT, RowSample
+from graphpred.meta.samples import FIT_LIMIT, ROW_LIMIT, RowSample
 from graphpred.seeds import generator_for
 from graphpred.space import DEFAULT_ACTIVATIONS
 from graphpred.task import Task
@@ -111,15 +112,23 @@ class MetaModel(nn.Module):
         """Registry indices of the activation classes it chooses from."""
         return activation_indices(self.config.activations)
 
-    def describe(self, task: Task, *, limit: int = ROW_LIMIT) -> Description:
+    def describe(
+        self, task: Task, *, limit: int = FIT_LIMIT, moments: Moments | None = None
+    ) -> Description:
         """Everything that ``forward`` needs of a task, from its training rows; no gradient.
 
         Args:
             task: The data set.
             limit: Rows to keep.
+            moments: Sums over all training rows, if the task holds a sample of them. An encoder
+                without a method ``describe_moments`` sees the sample.
         """
-        sample = RowSample.of(task, limit=limit)
-        return Description(encoded=self.encoder.describe(task), sample=sample)
+        if moments is None:
+            sample = RowSample.of(task, limit=limit)
+            return Description(encoded=self.encoder.describe(task), sample=sample)
+        from_moments = getattr(self.encoder, "describe_moments", None)
+        encoded = self.encoder.describe(task) if from_moments is None else from_moments(moments)
+        return Description(encoded=encoded, sample=moments.sample(limit=limit))
 
     def forward(
         self, descriptions: Sequence[Description], *, prices: Tensor, latents: Sequence[Tensor]
@@ -136,7 +145,7 @@ class MetaModel(nn.Module):
         """
         decoded: list[Decoded] = self.decoder(
             self.encoder([description.encoded for description in descriptions]),
-            samples=[description.sample for description in descriptions],
+            samples=[description.sample.first(ROW_LIMIT) for description in descriptions],
             prices=prices,
             latents=latents,
         )
@@ -144,7 +153,13 @@ class MetaModel(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, task: Task, *, price: float = 0.1, n_hidden: int | None = None, seed: int = 0
+        self,
+        task: Task,
+        *,
+        price: float = 0.1,
+        n_hidden: int | None = None,
+        seed: int = 0,
+        moments: Moments | None = None,
     ) -> Prediction:
         """The distribution over networks for a task's training rows.
 
@@ -153,6 +168,7 @@ class MetaModel(nn.Module):
             price: λ = C·N, positive: what an edge costs.
             n_hidden: Hidden neurons; by default as many as features.
             seed: Seed of the latents of the hidden neurons.
+            moments: See ``describe``.
 
         Raises:
             InputError: If the price or ``n_hidden`` is not positive.
@@ -164,7 +180,7 @@ class MetaModel(nn.Module):
             raise InputError(f"n_hidden must be at least 1; got {n_hidden}.")
         training = self.training
         self.eval()
-        description = self.describe(task)
+        description = self.describe(task, moments=moments)
         (embedding,) = self.encoder([description.encoded])
         self.train(training)
         generator = generator_for(seed, "latents")

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from graphpred.activations import IDENTITY
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.meta.decoder import Decoder
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
-from graphpred.meta.readout import fitted_readout
-from graphpred.meta.samples import RowSample
+from graphpred.meta.likely import LikelyEdges, places, refitted
+from graphpred.meta.samples import ROW_LIMIT, RowSample
+from graphpred.meta.surgery import MOST_OPERATED, draft_size, operated
 from graphpred.searchers import Proposal
-from graphpred.weights import Weights
 
 PRICE_RANGE = (1e-4, 30.0)
 """Prices between which the one for a number of edges is sought."""
@@ -33,7 +32,9 @@ _GRIDS = ((5_000, 10), (50_000, 6))  # prices tried in each of two stages, up to
 _COARSE_GRID = 4  # and beyond
 _N_NEAREST = 8  # of those tried, whose networks are compared
 _MOST_EDGES = 500_000  # possible edges that are decoded at once
-_LEAST_WEIGHT = 0.1
+_SURPLUS_PRICE = 0.2  # share of the price at which drafts have more edges than wanted
+_DRAFT_GRID = 8  # prices tried for such drafts, where a number of edges is given
+_UNLIKELY = 0.499
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,6 +66,7 @@ class Prediction:
     _sample: RowSample
     _latents: Tensor
     _others: tuple[Tensor, ...]
+    _is_fitted: bool = False
 
     @classmethod
     def decode(
@@ -110,8 +112,16 @@ class Prediction:
     @property
     def widths(self) -> tuple[int, int, int]:
         """n, h, c."""
-        (n, h), (_, c) = (p.shape for p in self.probabilities)
-        return n, h, c
+        return self._edges.widths
+
+    @property
+    def _edges(self) -> LikelyEdges:
+        return LikelyEdges(
+            probabilities=self.probabilities,
+            weights=self.weights,
+            biases=self.biases,
+            classes=self.classes,
+        )
 
     @property
     def n_possible_edges(self) -> int:
@@ -155,10 +165,9 @@ class Prediction:
         Raises:
             InputError: If both are given, or fewer than 2 edges are allowed.
         """
-        if n_edges is None and density is None:
-            return self.settled().chosen()
-        limit = self.limit(n_edges=n_edges, density=density)
-        return self.near(limit).chosen(limit)
+        limited = n_edges is not None or density is not None
+        limit = self.limit(n_edges=n_edges, density=density) if limited else None
+        return self.fitted(limit).chosen(limit)
 
     def sample(
         self,
@@ -176,12 +185,9 @@ class Prediction:
             n_edges: See ``proposal``.
             density: See ``proposal``.
         """
-        if n_edges is None and density is None:
-            return [drawn.chosen() for drawn in self.redraw(k, generator=generator)]
-        limit = self.limit(n_edges=n_edges, density=density)
-        near = self.near(limit)
-        near = near.at(_DRAFT_PRICE * near.price)
-        return [drawn.chosen(limit) for drawn in near.redraw(k, generator=generator)]
+        limited = n_edges is not None or density is not None
+        limit = self.limit(n_edges=n_edges, density=density) if limited else None
+        return [one.chosen(limit) for one in self.fitted_draws(k, limit=limit, generator=generator)]
 
     def redraw(self, k: int, *, generator: torch.Generator) -> list["Prediction"]:
         """Some predictions like this one, k of them, with fresh latents of all hidden neurons."""
@@ -189,6 +195,72 @@ class Prediction:
         latents = [torch.randn(shape, generator=generator) for _ in range(k)]
         alone = replace(self, _others=())
         return alone._decoded([(self.price, z) for z in latents])
+
+    def fitted(self, limit: int | None = None) -> "Prediction":
+        """The prediction whose likely edges are those of one network, with its final weights.
+
+        A draft with more edges than wanted is fitted to the sample of rows and cut down; see
+        ``graphpred.meta.surgery``. A network of very many edges is only cut: ``near``, ``settled``.
+
+        Args:
+            limit: Largest K*; without it, as many as are likely at this price.
+        """
+        if self._is_fitted:
+            return self
+        size = self._n_live if limit is None else limit
+        if not 2 <= size <= MOST_OPERATED:
+            return self.settled() if limit is None else self.near(limit)
+        price = self._price_of_drafts(limit)
+        fitted = self.at(price)._operated(size)
+        return replace(fitted, price=self.price) if limit is None else fitted
+
+    def fitted_draws(
+        self, k: int, *, limit: int | None = None, generator: torch.Generator
+    ) -> list["Prediction"]:
+        """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
+        size = self._n_live if limit is None else limit
+        if not 2 <= size <= MOST_OPERATED:
+            one = self if limit is None else self.near(limit)
+            price = one.price if limit is None else _DRAFT_PRICE * one.price
+            return one.at(price).redraw(k, generator=generator)
+        drafts = self.at(self._price_of_drafts(limit)).redraw(k, generator=generator)
+        fitted = [draft._operated(size) for draft in drafts]
+        return [replace(one, price=self.price) for one in fitted] if limit is None else fitted
+
+    def _price_of_drafts(self, limit: int | None) -> float:
+        """The price at which drafts have more edges than wanted, but not many times more."""
+        if limit is None:
+            return _SURPLUS_PRICE * self.price
+        low, high = PRICE_RANGE
+        prices = [low * (high / low) ** (i / (_DRAFT_GRID - 1)) for i in range(_DRAFT_GRID)]
+        n_live = [one._n_live for one in self.along(prices)]
+        best = max((i for i, n in enumerate(n_live) if n >= draft_size(limit)), default=0)
+        return math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)])
+
+    def _operated(self, limit: int) -> "Prediction":
+        """This draft, fitted and cut."""
+        draft = self._limited(draft_size(limit))
+        if not draft.architecture.n_edges:
+            return self
+        outcome = operated(draft, sample=self._sample, limit=limit)
+        n, h, c = self.widths
+        kept, start = outcome.proposal, outcome.proposal.start
+        if start is None or not kept.architecture.n_edges:
+            return self
+        flat = torch.cat([p.flatten() for p in self.probabilities])
+        flat = (flat * limit / (2 * draft_size(limit))).clamp(max=_UNLIKELY)
+        flat[places(outcome.edges, widths=self.widths)] = outcome.probability
+        weight = torch.zeros(self.n_possible_edges)
+        weight[places(kept.architecture.edges, widths=self.widths)] = start.edge
+        p, w = (t.split([n * h, h * c]) for t in (flat, weight))
+        return replace(
+            self,
+            probabilities=(p[0].view(n, h), p[1].view(h, c)),
+            weights=(w[0].view(n, h), w[1].view(h, c)),
+            biases=(start.bias[:h], start.bias[h:]),
+            _others=(),
+            _is_fitted=True,
+        )
 
     def settled(self, limit: int | None = None) -> "Prediction":
         """The draft of least loss on the sample of rows, and price of its edges without a limit."""
@@ -212,9 +284,10 @@ class Prediction:
 
     def _decoded_together(self, wanted: Sequence[tuple[float, Tensor]]) -> list["Prediction"]:
         device = self._embedding.features.device
+        shown = self._sample.first(ROW_LIMIT)
         decoded = self._decoder(
             [self._embedding] * len(wanted),
-            samples=[self._sample] * len(wanted),
+            samples=[shown] * len(wanted),
             prices=torch.tensor([price for price, _ in wanted], device=device),
             latents=[latents.to(device) for _, latents in wanted],
         )[-1]
@@ -224,6 +297,7 @@ class Prediction:
             replace(
                 self,
                 price=price,
+                _is_fitted=False,
                 probabilities=(first[g].cpu(), second[g].cpu()),
                 activation_probabilities=share[g].cpu(),
                 classes=decoded.classes[g].cpu(),
@@ -271,7 +345,7 @@ class Prediction:
     @property
     def _n_live(self) -> int:
         """Live edges among the likely ones."""
-        return self._top(self._n_likely).architecture.n_edges
+        return self._edges.top(self._n_likely).architecture.n_edges
 
     def chosen(self, limit: int | None = None) -> Proposal:
         """The network of the likely edges, its weights to the outputs fitted anew.
@@ -280,94 +354,29 @@ class Prediction:
             limit: Largest K*: as many of the likely edges, most probable first, as give no more
                 live ones. If none of them connects a feature to an output, the most probable path.
         """
-        return self._chosen(limit)[0]
+        return self._limited(limit) if self._is_fitted else self._chosen(limit)[0]
 
     def _chosen(self, limit: int | None) -> tuple[Proposal, float]:
         """The network and its loss on the sample."""
-        found = self._top(self._n_likely if limit is None else self._n_within(limit))
+        found = self._limited(limit)
         if limit is not None and not found.architecture.n_edges:
-            return self._path(), math.inf
-        return self._refitted(found)
+            return self._edges.path(), math.inf
+        return refitted(found, sample=self._sample)
+
+    def _limited(self, limit: int | None) -> Proposal:
+        """Likely edges, the most probable ones that the limit allows."""
+        return self._edges.top(self._n_likely if limit is None else self._n_within(limit))
 
     def _n_within(self, limit: int) -> int:
         """How many edges, most probable first, give at most ``limit`` live ones."""
         low, high = 0, self._n_likely
         while low < high:  # live edges never fall when edges are added
             middle = (low + high + 1) // 2
-            if self._top(middle).architecture.n_edges <= limit:
+            if self._edges.top(middle).architecture.n_edges <= limit:
                 low = middle
             else:
                 high = middle - 1
         return low
-
-    def _refitted(self, proposal: Proposal) -> tuple[Proposal, float]:
-        """The same structure with the best weights to the outputs, now that all edges are known.
-
-        Edges that were dropped have left gaps, which linear regression fills in closed form.
-        """
-        n, h, c = self.widths
-        z, start = proposal.architecture, proposal.start
-        assert start is not None
-        source, target = z.edges
-        into = target < n + h
-        first, second = torch.zeros(n, h), torch.zeros(h, c)
-        mask = torch.zeros(h, c, dtype=torch.bool)
-        first[source[into], target[into] - n] = start.edge[into]
-        ends = source[~into] - n, target[~into] - n - h
-        second[ends], mask[ends] = start.edge[~into], True
-        fitted = fitted_readout(
-            self._sample,
-            into=first,
-            hidden_bias=start.bias[:h],
-            classes=z.activation[n : n + h],
-            mask=mask,
-            out=second,
-            output_bias=start.bias[h:],
-        )
-        edge = start.edge.clone()
-        edge[~into] = fitted.weight[ends]
-        weights = Weights(edge=edge, bias=torch.cat([start.bias[:h], fitted.bias]))
-        return replace(proposal, start=weights), fitted.loss
-
-    def _path(self) -> Proposal:
-        """The most probable path from a feature to an output, for when nothing else connects."""
-        n, h, _ = self.widths
-        into, out = (p.clamp(min=1e-12).log() for p in self.probabilities)
-        i = int((into.amax(dim=0) + out.amax(dim=1)).argmax())
-        j, k = int(into[:, i].argmax()), int(out[i].argmax())
-        edges = torch.tensor([[j, n + i], [n + i, n + h + k]])
-        proposal = self._built(edges)
-        assert proposal.start is not None
-        weak = proposal.start.edge.abs() < _LEAST_WEIGHT  # two zeros would have no gradient
-        edge = proposal.start.edge.masked_fill(weak, _LEAST_WEIGHT)
-        start = Weights(edge=edge, bias=proposal.start.bias)
-        return Proposal(architecture=proposal.architecture, start=start)
-
-    def _top(self, n_edges: int) -> Proposal:
-        """The live ones among the most probable edges, with their weights."""
-        n, h, c = self.widths
-        flat = torch.cat([p.flatten() for p in self.probabilities])  # (N,)
-        chosen = torch.zeros_like(flat, dtype=torch.bool)
-        chosen[flat.argsort(descending=True, stable=True)[:n_edges]] = True
-        first = chosen[: n * h].view(n, h).nonzero().T
-        second = chosen[n * h :].view(h, c).nonzero().T
-        edges = torch.cat(
-            [first + torch.tensor([[0], [n]]), second + torch.tensor([[n], [n + h]])], dim=1
-        )
-        return self._built(edges)
-
-    def _built(self, edges: Tensor) -> Proposal:
-        """The live ones among given edges, sorted, ``(2, n_edges)``, with their weights."""
-        n, h, c = self.widths
-        activation = torch.full((n + h + c,), IDENTITY)
-        activation[n : n + h] = self.classes
-        z = Architecture(edges=edges, activation=activation, widths=(n, h, c)).without_dead_edges()
-        source, target = z.edges
-        into = target < n + h
-        edge = torch.empty(z.n_edges)
-        edge[into] = self.weights[0][source[into], target[into] - n]
-        edge[~into] = self.weights[1][source[~into] - n, target[~into] - n - h]
-        return Proposal(architecture=z, start=Weights(edge=edge, bias=torch.cat(self.biases)))
 
 
 def _fittest(options: Sequence[Prediction], *, limit: int | None) -> Prediction:

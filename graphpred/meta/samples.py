@@ -15,6 +15,9 @@ from torch import Tensor
 from graphpred.task import Task
 
 ROW_LIMIT = 1024
+"""Rows that drafts are refined on, and that statistics of pairs of features come from."""
+FIT_LIMIT = 4096
+"""Rows that a network is fitted to when its edges are chosen."""
 _MULTIPLIERS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of the mixing function splitmix64
 
 
@@ -37,6 +40,12 @@ class RowSample:
         """At most ``limit`` of the training rows, by their hashes; see ``CountedRows.sample``."""
         rows = CountedRows.of(*task.rows("train"))
         return rows.sample(limit=limit, n_outputs=task.n_outputs)
+
+    def first(self, limit: int) -> "RowSample":
+        """No more than so many of its rows, which are in no order that says anything."""
+        if len(self.X) <= limit:
+            return self
+        return RowSample(X=self.X[:limit], y=self.y[:limit], is_regression=self.is_regression)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,0 +1,71 @@
+"""From a draft that has more edges than allowed to a network that has not.
+
+The draft is fitted to the sample of rows and cut in stages; see ``graphpred.meta.sparse_fit``.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphpred.meta.samples import RowSample
+from graphpred.meta.sparse_fit import SparseFit
+from graphpred.searchers import Proposal
+
+MOST_OPERATED = 800
+"""Live edges beyond which a network is too large for it."""
+_SURPLUS = 4  # edges of a draft for every one that is allowed,
+_MOST_SURPLUS = 500  # and no more than these, unless more are allowed
+_N_CUTS = 6
+_FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Operated:
+    """The network that is left of a draft.
+
+    Attributes:
+        proposal: With fitted weights.
+        edges: Of the draft. Int64, shape ``(2, E)``.
+        probability: Of those edges: ½ and more for those that are left, by their saliency; less for
+            others, the less the earlier they went. Float, shape ``(E,)``.
+    """
+
+    proposal: Proposal
+    edges: Tensor
+    probability: Tensor
+
+
+def draft_size(limit: int) -> int:
+    """Edges that a draft should have before it is cut down to ``limit``."""
+    return max(limit, min(_SURPLUS * limit, _MOST_SURPLUS))
+
+
+@torch.no_grad()
+def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
+    """Fit a draft and cut it down to a number of live edges.
+
+    Args:
+        draft: With edges, none of them dead.
+        sample: Rows.
+        limit: Largest K*.
+    """
+    fit, edges = SparseFit(draft, sample=sample), draft.architecture.edges
+    n_neurons, n_edges = draft.architecture.n_neurons, edges.shape[1]
+    key = edges[0] * n_neurons + edges[1]
+    left = torch.ones(n_edges, dtype=torch.bool)
+    probability = torch.zeros(n_edges)
+    fit.train(_FIRST)
+    for number in range(1, _N_CUTS + 1):
+        target = round(n_edges * min(1.0, limit / n_edges) ** (number / _N_CUTS))
+        before = fit.n_edges
+        if target < before:
+            fit.cut(target)
+            still = torch.isin(key, fit.edges[0] * n_neurons + fit.edges[1])
+            probability[left & ~still] = 0.5 * limit / before
+            left = still
+        fit.train(_BETWEEN)
+    fit.train(_LAST)
+    saliency = fit.saliency().float()
+    probability[left] = (saliency / (saliency + 1)).clamp(min=0.5)
+    return Operated(proposal=fit.proposal(), edges=edges, probability=probability)

@@ -1,0 +1,236 @@
+"""Sparse networks that are fitted by Newton's method, and cut."""
+
+import pytest
+import torch
+from toys import seeded, toy_task
+
+from graphpred.activations import activation_index
+from graphpred.architecture import Architecture
+from graphpred.meta.samples import RowSample
+from graphpred.meta.sparse_fit import SparseFit
+from graphpred.meta.surgery import draft_size, operated
+from graphpred.network import Signature, SparseNetwork
+from graphpred.searchers import Proposal
+from graphpred.space import SearchSpace
+from graphpred.weights import Weights
+
+TASKS = {
+    "two classes": lambda: toy_task(n=5, c=2),
+    "three classes": lambda: toy_task(n=5),
+    "a quantity": lambda: toy_task("regression", n=5, c=1),
+    "two quantities": lambda: toy_task("regression", n=5, c=2),
+}
+WIDTHS = {"one layer": (7,), "two layers": (6, 4)}
+SMOOTH = ("tanh", "sin", "gaussian")
+
+
+@pytest.fixture(params=TASKS)
+def task(request):
+    return TASKS[request.param]()
+
+
+@pytest.fixture(params=WIDTHS)
+def proposal(request, task):
+    return random_network(task, WIDTHS[request.param])
+
+
+def random_network(task, hidden, *, n_edges=24):
+    widths = (task.n_features, *hidden, task.n_outputs)
+    space = SearchSpace(widths=widths, activations=SMOOTH)
+    z = space.sample(generator=seeded(), n_edges=n_edges).without_dead_edges()
+    generator = seeded(1)
+    edge = 0.7 * torch.randn(z.n_edges, generator=generator)
+    n_biases = z.n_neurons - widths[0]
+    return Proposal(
+        architecture=z,
+        start=Weights(edge=edge, bias=0.1 * torch.randn(n_biases, generator=generator)),
+    )
+
+
+def scores_of(proposal, task, X):
+    with torch.no_grad():
+        return SparseNetwork(proposal.architecture, proposal.start, signature=Signature.of(task))(X)
+
+
+def test_loss_is_that_of_the_network(task, proposal):
+    sample = RowSample.of(task)
+    scores = scores_of(proposal, task, sample.X).double()
+
+    loss = SparseFit(proposal, sample=sample).loss
+
+    if task.is_classification:
+        expected = -(scores.log_softmax(dim=1) * sample.y).sum(dim=1).mean()
+    else:
+        expected = torch.nn.functional.huber_loss(
+            scores, sample.y.double(), delta=3.0, reduction="sum"
+        ) / len(scores)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_gradient_is_that_of_autograd(task, proposal):
+    fit = SparseFit(proposal, sample=RowSample.of(task))
+    vector = fit._vector()
+
+    def loss(v):
+        scores = fit._forward(v, fit._matrix(v))[0][fit._layers[-1]]
+        if task.is_classification:
+            return -(scores.log_softmax(dim=0) * fit._y).sum()
+        return torch.nn.functional.huber_loss(scores, fit._y, delta=3.0, reduction="sum")
+
+    expected = torch.func.jacfwd(loss)(vector)
+
+    gradient, _ = fit._system(vector)
+
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_curvature_is_that_of_gauss_and_newton(task, proposal):
+    """J^T Λ J by autograd's Jacobian of the scores, Λ the loss's curvature by its Hessian."""
+    sample = RowSample.of(task, limit=12)
+    fit = SparseFit(proposal, sample=sample)
+    vector = fit._vector()
+
+    def scores(v):
+        return fit._forward(v, fit._matrix(v))[0][fit._layers[-1]].T  # (q, c)
+
+    J = torch.func.jacfwd(scores)(vector)  # (q, c, P)
+    expected = torch.zeros(len(vector), len(vector), dtype=torch.float64)
+    for row, (own, y) in enumerate(zip(scores(vector), fit._y.T, strict=True)):
+        if task.is_classification:
+            p = own.softmax(dim=0)
+            inner = torch.diag(p) - torch.outer(p, p)
+        else:
+            inner = torch.diag(3.0 / (own - y).abs().clamp(min=3.0))
+        expected += J[row].T @ inner @ J[row]
+
+    _, curvature = fit._system(vector)
+
+    torch.testing.assert_close(curvature, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_steps_lower_the_energy_and_the_loss(task, proposal):
+    fit = SparseFit(proposal, sample=RowSample.of(task))
+    before, loss = fit.energy, fit.loss
+
+    fit.train(1)
+    assert fit.energy < before
+    fit.train(20)
+
+    assert fit.loss < loss
+
+
+def test_a_linear_network_becomes_ridge_regression():
+    """One neuron a feature with a weight of its own: nothing but a linear model."""
+    task = toy_task("regression", n=3, c=1)
+    widths = (3, 3, 1)
+    edges = torch.tensor([[0, 1, 2, 3, 4, 5], [3, 4, 5, 6, 6, 6]])
+    identity = activation_index("identity")
+    z = Architecture(edges=edges, activation=torch.full((7,), identity), widths=widths)
+    proposal = Proposal(architecture=z, start=Weights(edge=torch.ones(6), bias=torch.zeros(4)))
+    sample = RowSample.of(task)
+
+    fit = SparseFit(proposal, sample=sample)
+    fit.train(60)
+
+    X = torch.cat([sample.X, torch.ones(len(sample.X), 1)], dim=1).double()
+    best = torch.linalg.lstsq(X, sample.y.double()).solution
+    error = float((X @ best - sample.y).square().sum() / 2 / len(X))
+    assert error <= fit.loss < 1.1 * error + 1e-3
+
+
+@pytest.mark.parametrize("limit", [20, 9, 4, 2])
+def test_a_cut_leaves_live_edges_only(task, proposal, limit):
+    fit = SparseFit(proposal, sample=RowSample.of(task))
+    fit.train(3)
+    before = {tuple(edge) for edge in fit.edges.T.tolist()}
+
+    fit.cut(limit)
+
+    z = fit.proposal().architecture
+    assert z.n_live_edges == z.n_edges == fit.n_edges <= limit
+    assert {tuple(edge) for edge in z.edges.T.tolist()} <= before
+    fit.train(2)  # goes on with what is left, were it nothing
+
+
+def test_the_least_salient_edge_goes_first():
+    task = toy_task("regression", n=4, c=1)
+    fit = SparseFit(random_network(task, (3,), n_edges=13), sample=RowSample.of(task))
+    fit.train(10)
+    saliency, edges = fit.saliency(), fit.edges
+    alone = [
+        fit._live_without(torch.tensor([i])).sum() == fit.n_edges - 1 for i in range(fit.n_edges)
+    ]
+    least = int(saliency.argmin())
+    assert alone[least]
+
+    fit.cut(fit.n_edges - 1)
+
+    assert tuple(edges[:, least].tolist()) not in {tuple(e) for e in fit.edges.T.tolist()}
+
+
+def test_saliency_is_what_the_energy_rises_by_when_an_edge_goes():
+    """Twice that, at the minimum, if the rest is fitted again: the brain surgeon's promise."""
+    task = toy_task("regression", n=4, c=1)
+    fit = Settled(random_network(task, (3,), n_edges=13), sample=RowSample.of(task))
+    fit.train(80)
+    saliency, before = fit.saliency(), fit.energy
+
+    fit.cut(fit.n_edges - 1)
+    fit.train(40)
+
+    assert fit.n_edges == len(saliency) - 1
+    assert fit.energy - before == pytest.approx(float(saliency.min()) / 2, rel=0.3, abs=0.3)
+
+
+class Settled(SparseFit):
+    """With precisions that stay."""
+
+    def _weigh(self, vector, curvature):
+        curved = self._noise * curvature
+        curved.diagonal().add_(self._prior() + 1e-6)
+        return torch.linalg.inv(curved)
+
+
+def test_fitting_leaves_the_proposal_and_the_global_generator_alone(task, proposal):
+    before, state = proposal.start.edge.clone(), torch.get_rng_state()
+
+    operated(proposal, sample=RowSample.of(task), limit=8)
+
+    assert torch.equal(proposal.start.edge, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("limit", [15, 8])
+def test_what_is_left_is_probable_and_what_went_is_not(task, limit):
+    proposal = random_network(task, (7,))
+    outcome = operated(proposal, sample=RowSample.of(task), limit=limit)
+
+    z = outcome.proposal.architecture
+    left = {tuple(edge) for edge in z.edges.T.tolist()}
+    assert torch.equal(outcome.edges, proposal.architecture.edges)
+    assert 0 < z.n_edges <= limit
+    for edge, probability in zip(outcome.edges.T.tolist(), outcome.probability, strict=True):
+        assert (probability >= 0.5) == (tuple(edge) in left)
+        assert 0 < probability <= 1
+
+
+def test_edges_of_noise_go_and_those_of_the_signal_stay():
+    """y depends on the first two of eight features only."""
+    X = torch.randn(400, 8, generator=seeded())
+    y = (X[:, :1] - torch.tanh(2 * X[:, 1:2])) / 1.4
+    sample = RowSample(X=X, y=y, is_regression=True)
+    space = SearchSpace(widths=(8, 6, 1), activations=("tanh",))
+    z = space.sample(generator=seeded(), n_edges=54)
+    start = Weights(edge=0.4 * torch.randn(54, generator=seeded(2)), bias=torch.zeros(7))
+
+    outcome = operated(Proposal(architecture=z, start=start), sample=sample, limit=8)
+
+    source = outcome.proposal.architecture.edges[0]
+    assert set(source[source < 8].tolist()) == {0, 1}
+    assert SparseFit(outcome.proposal, sample=sample).loss < 0.02
+
+
+def test_drafts_are_larger_than_what_is_wanted_but_not_too_large():
+    assert draft_size(10) == 40
+    assert draft_size(400) == 500
+    assert draft_size(700) == 700
