@@ -10,7 +10,7 @@
 - all of them: ``name?``, 1 where the value is missing, if it ever is in the training rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -89,22 +89,26 @@ class NominalColumn:
     @classmethod
     def fit(cls, training: pd.Series) -> "NominalColumn | None":
         """Take the levels of the training rows, shape ``(m,)``; None for an identifier."""
-        counts = training.value_counts()
-        if len(counts) > max(MAX_LEVELS, counts.sum() / 2):
+        counts = {str(level): int(count) for level, count in training.value_counts().items()}
+        return cls.of_counts(
+            str(training.name), counts=counts, has_missing=bool(training.isna().any())
+        )
+
+    @classmethod
+    def of_counts(
+        cls, name: str, *, counts: Mapping[str, int], has_missing: bool
+    ) -> "NominalColumn | None":
+        """The column with these levels, each in so many training rows; None for an identifier."""
+        if len(counts) > max(MAX_LEVELS, sum(counts.values()) / 2):
             return None
-        levels = sorted(str(level) for level in counts.index)
+        levels = sorted(counts)
         has_other = len(levels) > MAX_LEVELS
         if has_other:
-            frequent = sorted(levels, key=lambda level: -int(counts[level]))  # ties by name
+            frequent = sorted(levels, key=lambda level: -counts[level])  # ties by name
             levels = sorted(frequent[: MAX_LEVELS - 1])
         elif len(levels) == 2:
             levels = levels[1:]
-        return cls(
-            name=str(training.name),
-            levels=tuple(levels),
-            has_other=has_other,
-            has_missing=bool(training.isna().any()),
-        )
+        return cls(name=name, levels=tuple(levels), has_other=has_other, has_missing=has_missing)
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ is a feature, standardised by its mean and deviation there.
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,6 +26,9 @@ from graphpred.columns import (
 )
 from graphpred.errors import DataError
 from graphpred.tidying import is_nominal, require_text, tidy_column
+
+Spread = tuple[float, float]
+"""Mean and deviation of a part over the training rows; the latter is 0 if the part is constant."""
 
 MAX_DEVIATIONS = 30.0
 """Parts are cut at this distance from the mean they are fitted with, so that float32 holds them."""
@@ -113,30 +116,43 @@ class TableEncoder:
             DataError: If a column cannot be encoded, or none varies over the training rows.
         """
         positions = np.arange(len(frame)) if rows is None else np.asarray(rows, dtype=np.int64)
+        fitted = _fitted_columns(frame, positions=positions, nominal=nominal)
+        return cls.of_columns(fitted, n_columns=len(frame.columns))
+
+    @classmethod
+    def of_columns(
+        cls, fitted: Iterable[tuple[Column, Sequence[Spread]] | str], *, n_columns: int
+    ) -> "TableEncoder":
+        """The encoder of fitted columns, without those of which no part varies.
+
+        Args:
+            fitted: For every raw column what it became, with the spread of each of its parts; or
+                a sentence on why it is left out.
+            n_columns: How many there are, for the message of the error.
+
+        Raises:
+            DataError: If no part varies.
+        """
         columns: list[Column] = []
         features: list[Feature] = []
         notices: list[str] = []
-        for name in frame.columns:
-            declared = name in nominal or is_nominal(name)
-            whole = tidy_column(frame[name], nominal=declared)
-            training = _checked(whole, nominal=declared).iloc[positions]
-            if not training.notna().any():
-                notices.append(f"column {name!r} has no value in the training rows: left out.")
+        for found in fitted:
+            if isinstance(found, str):
+                notices.append(found)
                 continue
-            column = fit_column(training)
-            if column is None:
-                notices.append(f"column {name!r} has nearly as many levels as rows: left out.")
-                continue
-            found = _varying(column, training, index=len(columns))
-            if found:
+            column, spreads = found
+            parts = _varying(column, spreads, index=len(columns))
+            if parts:
                 columns.append(column)
-                features += found
+                features += parts
             else:
-                notices.append(f"column {name!r} is constant in the training rows: left out.")
+                notices.append(
+                    f"column {column.name!r} is constant in the training rows: left out."
+                )
         if not features:
             raise DataError(
                 "a table must have a feature that varies over the training rows; "
-                f"none of its {len(frame.columns)} columns does."
+                f"none of its {n_columns} columns does."
             )
         return cls(tuple(columns), _unique_names(features), tuple(notices))
 
@@ -243,18 +259,48 @@ def _checked(column: pd.Series, *, nominal: bool) -> pd.Series:
     return column
 
 
-def _varying(column: Column, training: pd.Series, *, index: int) -> list[Feature]:
+def _fitted_columns(
+    frame: pd.DataFrame, *, positions: NDArray[np.int64], nominal: Collection[str]
+) -> Iterator[tuple[Column, list[Spread]] | str]:
+    """See ``TableEncoder.of_columns``; ``positions`` are those of the training rows."""
+    for name in frame.columns:
+        declared = name in nominal or is_nominal(name)
+        whole = tidy_column(frame[name], nominal=declared)
+        training = _checked(whole, nominal=declared).iloc[positions]
+        column = fit_column(training) if training.notna().any() else None
+        if column is not None:
+            yield column, [_spread(values) for values in column.parts(training)]
+        elif training.notna().any():
+            yield identifies(name)
+        else:
+            yield has_no_value(name)
+
+
+def has_no_value(name: str) -> str:
+    """Why an empty column is left out."""
+    return f"column {name!r} has no value in the training rows: left out."
+
+
+def identifies(name: str) -> str:
+    """Why a column of text that only identifies rows is left out."""
+    return f"column {name!r} has nearly as many levels as rows: left out."
+
+
+def _spread(values: Floats) -> Spread:
+    """Of one part, shape ``(m,)``."""
+    size = float(np.abs(values).max()) or 1.0
+    unit = values / size  # no overflow in the squares
+    varies = values.min() < values.max()
+    return float(unit.mean()) * size, float(unit.std()) * size if varies else 0.0
+
+
+def _varying(column: Column, spreads: Sequence[Spread], *, index: int) -> list[Feature]:
     """The features of a column: its parts that vary over the training rows."""
-    features = []
-    parts = zip(column.part_names, column.parts(training), strict=True)
-    for part, (name, values) in enumerate(parts):
-        size = float(np.abs(values).max()) or 1.0
-        unit = values / size  # no overflow in the squares
-        scale = float(unit.std()) * size
-        if values.min() < values.max() and 0 < scale < np.inf:
-            mean = float(unit.mean()) * size
-            features.append(Feature.fit(name, column=index, part=part, mean=mean, scale=scale))
-    return features
+    return [
+        Feature.fit(name, column=index, part=part, mean=mean, scale=scale)
+        for part, (name, (mean, scale)) in enumerate(zip(column.part_names, spreads, strict=True))
+        if 0 < scale < np.inf
+    ]
 
 
 def _unique_names(features: list[Feature]) -> tuple[Feature, ...]:

@@ -6,9 +6,7 @@ of a table depends on its names and values alone, so a CSV file and a Parquet fi
 contents have the same one.
 """
 
-import codecs
 import difflib
-import gzip
 import hashlib
 import json
 import os
@@ -27,8 +25,9 @@ import pyarrow.parquet as pa_parquet
 from pandas.api import types
 from sklearn import datasets
 
+from graphpred.delimited import check_fields, check_names, csv_errors, csv_options, first_line
 from graphpred.errors import DataError, InputError
-from graphpred.tidying import MISSING, is_nominal, tidy_column
+from graphpred.tidying import is_nominal, tidy_column
 
 Source = str | Path | pd.DataFrame | tuple[Any, Any]
 """A path, the name of a set that scikit-learn ships, a frame, or features and target ``(X, y)``."""
@@ -41,8 +40,6 @@ _SKLEARN: dict[str, Callable[..., Any]] = {
     "iris": datasets.load_iris,
 }
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz")
-_CHECKED_BYTES = 65_536
-"""So much of a text file is looked at before it is parsed."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,11 +102,11 @@ def read_table(
     frame, found = raw.frame, raw.target
     names = [str(name) for name in frame.columns]
     frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
-    _check_names(names, origin=raw.source)
+    check_names(names, origin=raw.source)
     if found is not None and target not in (None, found.name):
         raise DataError(f"{raw.source} keeps its target apart; it has no target {target!r}.")
     if found is None:
-        column = _target_column(names, target=target, required=with_target, origin=raw.source)
+        column = target_column(names, target=target, required=with_target, origin=raw.source)
         found = None if column is None else frame[column]
         frame = frame.drop(columns=[] if column is None else [column])
     if not len(frame):
@@ -205,7 +202,7 @@ def _read_npz(path: Path, *, with_target: bool) -> tuple[np.ndarray, np.ndarray 
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {_first_line(error)}.") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
     except (TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} must be an .npz file of plain arrays, without Python objects; it is not."
@@ -217,60 +214,22 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         with pa_parquet.ParquetFile(path) as file:
             table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from error
-    _check_names(table.column_names, origin=str(path))
+        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
+    check_names(table.column_names, origin=str(path))
     frame = _to_pandas(table.replace_schema_metadata(None))
     return frame.drop(columns=[name for name in frame if str(name).startswith("__index_level_")])
 
 
 def _read_csv(path: Path, *, delimiter: str, nominal: Collection[str]) -> pd.DataFrame:
-    _check_text(path)
     ragged: list[Any] = []
-
-    def keep_ragged(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
-    reading = pa_csv.ReadOptions(use_threads=False)  # rows are numbered in one thread alone
-    parsing = pa_csv.ParseOptions(
-        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=keep_ragged
-    )
-    try:
-        with pa_csv.open_csv(path, read_options=reading, parse_options=parsing) as head:
-            names = head.schema.names
-        if len(names) == 1 and any(other in names[0] for other in ",;|\t"):
-            raise _one_field(path)
-        _check_names(names, origin=str(path))
-        text = {name: pa.string() for name in names if is_nominal(name) or name in nominal}
-        converting = pa_csv.ConvertOptions(
-            null_values=list(MISSING), strings_can_be_null=True, column_types=text
-        )
-        table = pa_csv.read_csv(
-            path, read_options=reading, parse_options=parsing, convert_options=converting
-        )
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _csv_error(path, error, ragged=ragged) from error
-    for field in table.schema:
-        if pa.types.is_binary(field.type):
-            raise DataError(f"{path} must be UTF-8 text; column {field.name!r} is not.")
+    with csv_errors(path, ragged=ragged):
+        options = csv_options(path, delimiter=delimiter, nominal=nominal, ragged=ragged)
+        table = pa_csv.read_csv(path, **options)
+    check_fields(table.schema, path=path)
     frame = _to_pandas(table)
     del table
     pa.default_memory_pool().release_unused()
     return frame
-
-
-def _check_text(path: Path) -> None:
-    """Refuse a file that does not start as text; pyarrow would quote its bytes."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            text = decoder.decode(file.read(_CHECKED_BYTES))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8 text; it is not.") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {_first_line(error)}.") from error
-    if "\0" in text:
-        raise DataError(f"{path} must be UTF-8 text; it is not.")
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -281,42 +240,10 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _csv_error(path: Path, error: Exception, *, ragged: list[Any]) -> DataError:
-    if ragged:
-        row = ragged[0]
-        if row.expected_columns == 1:
-            return _one_field(path)
-        line = "a line" if row.number is None else f"line {row.number}"
-        return DataError(
-            f"every line of {path} must have {row.expected_columns} fields; "
-            f"{line} has {row.actual_columns}."
-        )
-    message = _first_line(error)
-    if "Empty CSV" in message:
-        return DataError(f"a table must have a header and rows; {path} is empty.")
-    if isinstance(error, UnicodeDecodeError) or "UTF8" in message.replace("-", "").upper():
-        return DataError(f"{path} must be UTF-8 text: {message}.")
-    return DataError(f"{path} cannot be read: {message}.")
-
-
-def _one_field(path: Path) -> DataError:
-    return DataError(
-        "fields must be separated by commas, or by tabs in a .tsv; "
-        f"the first line of {path} has 1 field."
-    )
-
-
-def _check_names(names: list[str], *, origin: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"column names must be unique; {origin} has {name!r} twice.")
-        seen.add(name)
-
-
-def _target_column(
+def target_column(
     names: list[str], *, target: str | None, required: bool, origin: str
 ) -> str | None:
+    """The column to predict: the one named, the last one, or none if it is not required."""
     if target in names:
         return target
     if not required:
@@ -375,7 +302,3 @@ def _digest(frame: pd.DataFrame, target: pd.Series | None) -> str:
         state.update(json.dumps(head).encode())
         state.update(content)
     return state.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -47,10 +47,7 @@ def guess_kind(target: pd.Series) -> Kind:
 def target_labels(target: pd.Series, *, kind: Kind) -> tuple[Tensor, tuple[str, ...]]:
     """Class indices, int64 ``(m,)``, or outputs, float64 ``(m, 1)``, and the names of c."""
     name = repr(target.name)
-    missing = int(target.isna().sum())
-    if missing:
-        verb = "is" if missing == 1 else "are"
-        raise DataError(f"target {name} must have a value in every row; {missing} {verb} missing.")
+    require_values(str(target.name), n_missing=int(target.isna().sum()))
     if kind == "regression":
         return _outputs(target), (str(target.name),)
     if kind != "classification":
@@ -67,6 +64,15 @@ def target_labels(target: pd.Series, *, kind: Kind) -> tuple[Tensor, tuple[str, 
             f"got {len(words)} classes in {len(codes)} rows."
         )
     return torch.from_numpy(codes.astype(np.int64)), words
+
+
+def require_values(name: str, *, n_missing: int) -> None:
+    """Refuse a target that lacks values."""
+    if n_missing:
+        verb = "is" if n_missing == 1 else "are"
+        raise DataError(
+            f"target {name!r} must have a value in every row; {n_missing} {verb} missing."
+        )
 
 
 def rare_classes(labels: Tensor, class_names: tuple[str, ...]) -> list[str]:

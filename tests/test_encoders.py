@@ -1,5 +1,6 @@
 """Data set encoders: the graph of a data set, its embedding, and encoders of a user's own."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -31,11 +32,14 @@ from graphpred.meta.encoders import (
 )
 from graphpred.meta.examples import PriorExamples
 from graphpred.meta.model import MetaConfig, MetaModel
+from graphpred.meta.moments import Moments
+from graphpred.meta.row_attention import RowAttentionEncoder, sample_rows
 from graphpred.meta.statistics import (
     FEATURE_SIZE,
     OUTPUT_SIZE,
     PAIR_SIZE,
     RELATION_SIZE,
+    linear_model,
     statistics_of,
 )
 
@@ -46,11 +50,15 @@ TASKS = {
     "one feature": lambda: toy_task(n=1, c=2),
     "one quantity of many features": lambda: toy_task("regression", n=12, c=1),
 }
+SMALL = {
+    "statistics": lambda generator: StatisticsEncoder(width=WIDTH, n_rounds=2, generator=generator),
+    "row_attention": lambda generator: RowAttentionEncoder(width=WIDTH, generator=generator),
+}
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return StatisticsEncoder(width=WIDTH, n_rounds=2, generator=seeded())
+@pytest.fixture(scope="module", params=SMALL)
+def encoder(request):
+    return SMALL[request.param](seeded())
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -147,18 +155,111 @@ def test_different_data_sets_have_different_embeddings(encoder):
     assert (first.outputs - second.outputs).abs().max() > 1e-3
 
 
-def test_initial_parameters_depend_on_the_generator_alone():
+@pytest.mark.parametrize("name", SMALL)
+def test_initial_parameters_depend_on_the_generator_alone(name):
     before = torch.get_rng_state()
-    first, second, other = (
-        parameters_of(StatisticsEncoder(width=WIDTH, generator=seeded(seed))) for seed in (3, 3, 4)
-    )
+    first, second, other = (parameters_of(SMALL[name](seeded(seed))) for seed in (3, 3, 4))
     torch.manual_seed(12)
-    third = parameters_of(StatisticsEncoder(width=WIDTH, generator=seeded(3)))
+    third = parameters_of(SMALL[name](seeded(3)))
     torch.set_rng_state(before)
 
     assert same_parameters(first, second)
     assert same_parameters(first, third)
     assert not same_parameters(first, other)
+
+
+def test_relations_begin_with_the_linear_model(encoder, task):
+    (embedding,) = embed(encoder, task)
+
+    weights, bias = linear_model(Moments.of(task))
+    assert torch.equal(embedding.relations[:, :, 0], weights)
+    assert torch.equal(embedding.bias, bias)
+    assert weights.abs().max() > 0.01
+
+
+def test_sums_over_rows_are_enough_to_describe_them(encoder, task):
+    (expected,) = embed(encoder, task)
+
+    with torch.no_grad():
+        (embedding,) = encoder([encoder.describe_moments(Moments.of(task))])
+
+    assert_same_embedding(embedding, expected)
+
+
+def test_gradients_reach_every_parameter_and_are_finite(encoder):
+    tasks = [make() for make in TASKS.values()]
+    embeddings = encoder([encoder.describe(task) for task in tasks])
+    sum(
+        (part * torch.randn(part.shape, generator=seeded(1))).sum()
+        for embedding in embeddings
+        for part in (embedding.features, embedding.outputs, embedding.relations)
+    ).backward()
+
+    gradients = {name: p.grad for name, p in encoder.named_parameters()}
+    encoder.zero_grad()
+
+    assert all(gradient is not None for gradient in gradients.values())
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+
+# Attention over rows
+
+EXTREMES = {
+    "fifty classes": lambda: toy_task(n=20, c=50, m=1500),
+    "hundreds of features": lambda: toy_task(n=784, c=10, m=300),
+    "more rows than the sample": lambda: toy_task("regression", n=60, c=3, m=2000),
+    "a single row": lambda: toy_task(n=2, c=2, m=2),
+    "an absent class": lambda: toy_task(c=4, absent=True),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_row_attention_embeds_data_of_any_size_with_its_symmetries(name):
+    task = EXTREMES[name]()
+    encoder = SMALL["row_attention"](seeded())
+    features = torch.randperm(task.n_features, generator=seeded(1))
+    outputs = torch.arange(task.n_outputs).roll(1)
+
+    before, rows, other = embed(
+        encoder,
+        task,
+        permuted_rows(task),
+        permuted_outputs(permuted_features(task, features), outputs),
+    )
+
+    assert_same_embedding(before, rows)
+    torch.testing.assert_close(other.features, before.features[features], **CLOSE)
+    torch.testing.assert_close(other.outputs, before.outputs[outputs], **CLOSE)
+    torch.testing.assert_close(other.relations, before.relations[features][:, outputs], **CLOSE)
+    assert all(part.isfinite().all() for part in vars(before).values())
+
+
+def test_row_attention_looks_at_fewer_rows_of_wide_tables():
+    wide, narrow = toy_task(n=300, m=400), toy_task(n=3, m=400)
+
+    encoder = SMALL["row_attention"](seeded())
+
+    assert sample_rows(1) == sample_rows(3) > sample_rows(300) == sample_rows(10_000) > 1
+    for task in (wide, narrow):
+        q, n, c = encoder.describe(task).sample.shape
+        assert (q, n, c) == (sample_rows(task.n_features), task.n_features, 3)
+
+
+def test_training_with_row_attention_keeps_all_numbers_finite(tmp_path):
+    model = MetaModel(MetaConfig(encoder="row_attention", n_attention=1, n_rounds=2))
+    before = parameters_of(model.encoder)
+
+    losses = [report.loss for report in toy_trainer(model, steps=20).run()]
+
+    after = parameters_of(model.encoder)
+    assert all(math.isfinite(loss) for loss in losses)
+    assert all(value.isfinite().all() for value in after.values())
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    model.save(tmp_path / "m.safetensors")
+    loaded = MetaModel.load(tmp_path / "m.safetensors")
+    assert isinstance(loaded.encoder, RowAttentionEncoder)
+    first, second = (m.predict(toy_task()) for m in (model, loaded))
+    assert torch.equal(first.probabilities[0], second.probabilities[0])
 
 
 # Encoders by name
@@ -187,7 +288,7 @@ def test_a_callable_that_takes_a_generator_is_given_it():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("transformer", "one of statistics, or module:callable; got 'transformer'"),
+        ("transformer", "one of statistics, row_attention, or module:callable; got 'transformer'"),
         ("no_such_module:thing", "cannot be built"),
         ("toys:no_such_thing", "cannot be built"),
         (":thing", "cannot be built"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -88,6 +89,34 @@ def toy_trainer(model, *, steps=40, batch=4, draw=None, **config):
     prior = PriorExamples(model.describe, config=PRIOR).draw
     several = (lambda k, generator: [draw(generator) for _ in range(k)]) if draw else prior
     return Trainer(model, draw=several, config=TrainConfig(steps=steps, batch=batch, **config))
+
+
+def team_training(team, folder, *, steps=3, last=None, resume=False):
+    """A training on data sets of two shapes, and its losses; with a checkpoint after ``last``."""
+    model = toy_model()
+    shapes = {"features": (3, 3), "classes": (2, 2)}, {"features": (5, 5), "outputs": (2, 2)}
+    sources = [PriorExamples(model.describe, config=replace(PRIOR, **shape)) for shape in shapes]
+
+    def draw(k, generator):
+        return sources[0].draw(k // 2, generator) + sources[1].draw(k - k // 2, generator)
+
+    config = TrainConfig(steps=steps, batch=5, learning_rate=1e-2)
+    trainer = Trainer(model, draw=draw, config=config, team=team)
+    checkpoint = Path(folder) / "checkpoint"
+    if resume:
+        trainer.restore(checkpoint)
+    return [
+        report.loss
+        for report in trainer.run(checkpoint=checkpoint, stop=lambda: trainer.step == last)
+    ]
+
+
+def team_trainings(team, folder, trainings):
+    """Several of them, one after the other: settings by the name of their folder."""
+    return {
+        name: team_training(team, Path(folder) / name, **settings)
+        for name, settings in trainings.items()
+    }
 
 
 def silent_model():

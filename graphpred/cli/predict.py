@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from graphpred.cli.common import clear_errors, console, load_model, notice, print_json
+from graphpred.cli.common import clear_errors, console, load_model, notice, print_json, progress
 from graphpred.fitting import FitConfig, fit_predicted
+from graphpred.meta.moments import Moments
 from graphpred.report import network_report, network_summary
+from graphpred.streaming import STREAM_VALUES, is_large, stream_task
 from graphpred.task import Task
 
 
@@ -32,6 +34,9 @@ def predict(
     encoder: Annotated[
         str, typer.Option(help="The model's encoder, if it is your own: module:callable.")
     ] = "statistics",
+    stream_above: Annotated[
+        int, typer.Option(min=0, help="Files with more values, rows x columns, are streamed.")
+    ] = STREAM_VALUES,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Predict structure and weights for a data set, train them, and show the network."""
@@ -40,8 +45,8 @@ def predict(
         config = FitConfig(
             density=density, penalty=penalty, steps=steps, candidates=candidates, seed=seed
         )
-        task = Task.from_source(data, target=target, seed=seed)
-        network = fit_predicted(task, meta_model, config=config).network
+        task, moments = _read(data, target=target, seed=seed, stream_above=stream_above)
+        network = fit_predicted(task, meta_model, config=config, moments=moments).network
         if out is not None:
             network.save(out)
         if as_json:
@@ -50,3 +55,20 @@ def predict(
             console().print(network_report(network))
             if out is not None:
                 notice(f"written to {out}")
+
+
+def _read(
+    data: str, *, target: str | None, seed: int, stream_above: int
+) -> tuple[Task, Moments | None]:
+    """The data set; if its file is large, a sample of its rows and sums over those for training."""
+    if not is_large(data, limit=stream_above):
+        return Task.from_source(data, target=target, seed=seed), None
+    with progress("Reading in batches") as show:
+        streamed = stream_task(
+            data,
+            target=target,
+            seed=seed,
+            progress=lambda done, total: show(done, total, "rows, in two passes"),
+        )
+    notice(streamed.task.notices[0])
+    return streamed.task, streamed.moments

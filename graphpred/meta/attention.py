@@ -1,4 +1,4 @@
-"""Attention of hidden neurons over the data set and over each other.
+"""Attention of one set over another, and of hidden neurons over the data set and each other.
 
 Notation: G data sets, l queries, k keys, d the width of embeddings.
 """
@@ -13,7 +13,7 @@ class Round(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.look, self.talk = _Attention(width), _Attention(width)
+        self.look, self.talk = Attention(width), Attention(width)
         self.think = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
         )
@@ -26,7 +26,7 @@ class Round(nn.Module):
         return slots + thought
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """Multi-head attention."""
 
     def __init__(self, width: int) -> None:
@@ -36,6 +36,7 @@ class _Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """What queries ``(G, l, d)`` find in keys ``(G, k, d)``, which have no order."""
         key, value = self.key_value(self.key_norm(keys)).chunk(2, dim=2)
         q, k, v = (_split(x) for x in (self.query(self.norm(queries)), key, value))
         heads = nn.functional.scaled_dot_product_attention(q, k, v)

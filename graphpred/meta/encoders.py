@@ -1,15 +1,11 @@
-"""From a data set to embeddings of its features, its outputs and their relations.
+"""Encoders of data sets by name, and the one whose data set graph carries statistics.
 
-A ``DatasetEncoder`` has two halves: ``describe`` looks at the rows, once and without gradient, and
-``forward`` embeds many descriptions at a time and is trained with the rest of the meta-model.
 Notation: n features, c outputs, d the width of an embedding, r that of a relation.
 """
 
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,58 +13,30 @@ from torch_geometric.data import Batch, HeteroData
 from torch_geometric.nn import GINEConv
 
 from graphpred.errors import InputError
-from graphpred.meta.initialisation import initialise
+from graphpred.meta.embedding import DatasetEncoder, Embedding
+from graphpred.meta.initialisation import initialise, mlp
+from graphpred.meta.moments import Moments
+from graphpred.meta.row_attention import RowAttentionEncoder
 from graphpred.meta.statistics import (
     FEATURE_SIZE,
     OUTPUT_SIZE,
     PAIR_SIZE,
     RELATION_SIZE,
     Statistics,
+    statistics_from,
     statistics_of,
 )
 from graphpred.task import Task
 
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Embedding:
-    """What the decoder knows of a data set.
-
-    Attributes:
-        features: Float, shape ``(n, d)``.
-        outputs: Float, shape ``(c, d)``.
-        relations: How feature j is related to output k. Float, shape ``(n, c, r)``; the direct
-            path from statistics to weights reads it. The first of the r numbers should be a guess
-            of the weight from j to k in a linear model, since training starts there.
-        bias: A guess of that model's biases, likewise; None for zeros. Float, shape ``(c,)``.
-    """
-
-    features: Tensor
-    outputs: Tensor
-    relations: Tensor
-    bias: Tensor | None = None
-
-
-@runtime_checkable
-class DatasetEncoder(Protocol):
-    """Embeds data sets; a ``torch.nn.Module`` whose parameters the meta-model trains.
-
-    Permuting features or classes should permute the embeddings and nothing else.
-
-    Attributes:
-        width: d, the width of feature and output embeddings.
-        relation_width: r, the width of a relation.
-    """
-
-    width: int
-    relation_width: int
-
-    def describe(self, task: Task) -> Any:
-        """Everything ``forward`` needs of a task, from its training rows; no gradient."""
-        ...
-
-    def __call__(self, descriptions: Sequence[Any]) -> Sequence[Embedding]:
-        """Embed data sets, one ``Embedding`` per description, in order."""
-        ...
+__all__ = [
+    "ENCODERS",
+    "DatasetEncoder",
+    "Embedding",
+    "StatisticsEncoder",
+    "build_encoder",
+    "custom_encoder",
+    "dataset_graph",
+]
 
 
 class StatisticsEncoder(nn.Module):
@@ -86,16 +54,20 @@ class StatisticsEncoder(nn.Module):
     def __init__(self, *, width: int = 64, n_rounds: int = 3, generator: torch.Generator) -> None:
         super().__init__()
         self.width, self.relation_width = width, RELATION_SIZE
-        self.embed_feature = _mlp(FEATURE_SIZE + 2, width)
-        self.embed_output = _mlp(OUTPUT_SIZE + 2, width)
-        self.embed_relation = _mlp(RELATION_SIZE, width)
-        self.embed_pair = _mlp(PAIR_SIZE, width)
+        self.embed_feature = mlp(FEATURE_SIZE + 2, width)
+        self.embed_output = mlp(OUTPUT_SIZE + 2, width)
+        self.embed_relation = mlp(RELATION_SIZE, width)
+        self.embed_pair = mlp(PAIR_SIZE, width)
         self.rounds = nn.ModuleList(_Round(width) for _ in range(n_rounds))
         initialise(self, generator=generator)
 
     def describe(self, task: Task) -> Statistics:
         """The statistics of the training rows."""
         return statistics_of(task)
+
+    def describe_moments(self, moments: Moments) -> Statistics:
+        """The statistics of the rows whose sums these are."""
+        return statistics_from(moments)
 
     def forward(self, descriptions: Sequence[Statistics]) -> list[Embedding]:
         """Embed data sets; see ``DatasetEncoder``."""
@@ -136,9 +108,9 @@ class _Round(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.to_output = GINEConv(_mlp(width, width), aggr="mean")
-        self.to_feature = GINEConv(_mlp(width, width), aggr="mean")
-        self.across = GINEConv(_mlp(width, width), aggr="mean")
+        self.to_output = GINEConv(mlp(width, width), aggr="mean")
+        self.to_feature = GINEConv(mlp(width, width), aggr="mean")
+        self.across = GINEConv(mlp(width, width), aggr="mean")
         self.norm_feature, self.norm_output = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(
@@ -176,12 +148,9 @@ def dataset_graph(statistics: Statistics) -> HeteroData:
     return graph
 
 
-def _mlp(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, 2 * n_out), nn.SiLU(), nn.Linear(2 * n_out, n_out))
-
-
 ENCODERS: dict[str, Callable[[torch.Generator], DatasetEncoder]] = {
     "statistics": lambda generator: StatisticsEncoder(generator=generator),
+    "row_attention": lambda generator: RowAttentionEncoder(generator=generator),
 }
 """Built-in encoders by name; each is built from a generator for its initial parameters."""
 

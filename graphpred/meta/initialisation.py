@@ -1,4 +1,4 @@
-"""Initial parameters of modules from an explicit generator."""
+"""A common module, and initial parameters of modules from an explicit generator."""
 
 import math
 
@@ -18,3 +18,8 @@ def initialise(module: nn.Module, *, generator: torch.Generator) -> None:
                 nn.init.uniform_(part.weight, -bound, bound, generator=generator)
                 if part.bias is not None:
                     nn.init.uniform_(part.bias, -bound, bound, generator=generator)
+
+
+def mlp(n_in: int, n_out: int) -> nn.Sequential:
+    """A perceptron with one hidden layer of twice as many neurons as outputs."""
+    return nn.Sequential(nn.Linear(n_in, 2 * n_out), nn.SiLU(), nn.Linear(2 * n_out, n_out))

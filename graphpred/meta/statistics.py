@@ -70,27 +70,21 @@ def statistics_from(moments: Moments) -> Statistics:
     Raises:
         InputError: If there are no rows.
     """
+    _check_rows(moments)
     m = moments.n_rows
-    if not m:
-        raise InputError("statistics must be of at least one row; got none.")
     targets = moments.target_spread()  # (c, r) twice
     correlation = moments.correlations(targets).flatten(2)  # (n, c, B * R)
     exact, linear = moments.covariance(), moments.linear(targets)  # (n, n), (n, c)
     spectrum, covariance = torch.linalg.eigh(exact), exact.float()
     ridge, explained = _ridge(*spectrum, moments=linear)
-    guess, expected = _linear_guess(*spectrum, moments=linear, n_rows=m)
-    if moments.is_regression:
-        bias = torch.zeros(moments.n_outputs)
-    else:
-        share, bias = _class_shares(moments.counts())
-        guess = guess * _logit_scale(share, expected=expected)
+    guess, bias, expected = _linear_model(moments, spectrum=spectrum, linear=linear)
     partial = _partial_correlations(*spectrum)
     neighbours, pair = _pairs(moments, targets=targets, covariance=covariance, partial=partial)
     strength = correlation.abs().amax(dim=2)  # (n, c)
     related = (covariance - torch.diag(covariance.diagonal())).abs().amax(dim=1)  # (n,)
     strongest = torch.stack([strength.amax(dim=1), strength.mean(dim=1), related], dim=1)
     return Statistics(
-        relation=torch.cat([guess[:, :, None].clamp(-10, 10), ridge, correlation], dim=2),
+        relation=torch.cat([guess[:, :, None], ridge, correlation], dim=2),
         feature=torch.cat([moments.basis_means(), strongest], dim=1).clamp(-5, 5),
         output=torch.cat([_output_shape(moments), explained, expected[:, None]], dim=1),
         bias=bias,
@@ -99,6 +93,42 @@ def statistics_from(moments: Moments) -> Statistics:
         size=m / (m + 100),
         is_regression=moments.is_regression,
     )
+
+
+def linear_model(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Weights ``(n, c)`` and biases ``(c,)`` of the linear model of ``Statistics``, and no more.
+
+    Raises:
+        InputError: If there are no rows.
+    """
+    _check_rows(moments)
+    spectrum = torch.linalg.eigh(moments.covariance())
+    linear = moments.linear(moments.target_spread())
+    weights, biases, _ = _linear_model(moments, spectrum=spectrum, linear=linear)
+    return weights, biases
+
+
+def _check_rows(moments: Moments) -> None:
+    if not moments.n_rows:
+        raise InputError("statistics must be of at least one row; got none.")
+
+
+def _linear_model(
+    moments: Moments, *, spectrum: tuple[Tensor, Tensor], linear: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights ``(n, c)``, biases ``(c,)`` and the explained share of ``_linear_guess``, ``(c,)``.
+
+    Args:
+        moments: Of the rows.
+        spectrum: Eigenvalues and eigenvectors of the features' covariance.
+        linear: X^T U / m. Float64, shape ``(n, c)``.
+    """
+    guess, expected = _linear_guess(*spectrum, moments=linear, n_rows=moments.n_rows)
+    bias = torch.zeros(moments.n_outputs)
+    if not moments.is_regression:
+        share, bias = _class_shares(moments.counts())
+        guess = guess * _logit_scale(share, expected=expected)
+    return guess.clamp(-10, 10), bias, expected
 
 
 def _ridge(values: Tensor, vectors: Tensor, *, moments: Tensor) -> tuple[Tensor, Tensor]:
