@@ -15,7 +15,6 @@ from graphpred.matching import closeness
 from graphpred.meta.decoder import Decoded
 from graphpred.meta.edges import TEMPERATURE, THRESHOLD, garrote
 from graphpred.meta.relaxed import (
-    Losses,
     edge_loss,
     fit_loss,
     loss_scale,
@@ -180,20 +179,6 @@ def test_edge_loss_is_the_mean_probability_of_possible_edges():
         v = torch.cat([decoded.hidden[g].flatten(), decoded.output[g].flatten()])
         expected = torch.sigmoid((v.abs() - THRESHOLD) / TEMPERATURE).mean()
         assert float(edge_loss(decoded)[g]) == pytest.approx(float(expected), rel=1e-5)
-
-
-# Terms side by side
-
-
-def test_losses_of_several_batches_are_joined_in_order():
-    parts = [
-        Losses(**{name: torch.full((k,), float(k)) for name in ("fit", "edges", "pair")})
-        for k in (1, 2)
-    ]
-
-    joined = Losses.joined(parts)
-
-    assert joined.fit.tolist() == joined.edges.tolist() == joined.pair.tolist() == [1.0, 2.0, 2.0]
 
 
 # Pairs

@@ -193,6 +193,8 @@ class _TimeLeft(ProgressColumn):
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C end a loop at its next step; the second one interrupts at once.
 
+    A request to terminate, as ``torchrun`` sends when it has lost a process, counts as one.
+
     Yields:
         ``stop()``, true after the first Ctrl-C.
     """
@@ -204,8 +206,9 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

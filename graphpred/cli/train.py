@@ -1,5 +1,6 @@
 """``graphpred train``: the meta-model from pairs, from the synthetic prior, or both."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from graphpred.cli.common import (
     stop_on_interrupt,
 )
 from graphpred.meta.run import RunConfig, checkpoint_of, train_meta_model
+from graphpred.meta.team import is_first_process
 from graphpred.meta.training import Report
 from graphpred.report import model_report, model_summary
 
@@ -40,15 +42,29 @@ def train(
         typer.Option(help=f"Time to train, made into steps at the start; {DEFAULT_MINUTES:g}."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help="Data set encoder: statistics, or your own as module:callable.")
+        str,
+        typer.Option(
+            help="Data set encoder: statistics, row_attention, or your own as module:callable."
+        ),
     ] = "statistics",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint beside the model file.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes of this machine that train together; 1, or those of torchrun."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
-    """Train the meta-model and write it to a file."""
+    """Train the meta-model and write it to a file.
+
+    Several processes share the data sets of every step and take the steps of one, up to rounding.
+    On several machines: torchrun … -m graphpred.cli train … on each; all must see the pairs and
+    the model file under the same path.
+    """
     with clear_errors():
         find_own_modules()
         if steps is None and minutes is None:
@@ -62,7 +78,9 @@ def train(
             encoder=encoder,
             seed=seed,
         )
-        last = _train(config, out=out, resume=resume)
+        last = _train(config, out=out, resume=resume, processes=processes)
+        if not is_first_process():
+            return
         if last is not None and last.step < last.steps:
             notice(f"stopped at step {last.step}; go on with --resume ({checkpoint_of(out)}).")
             raise typer.Exit(EXIT_INTERRUPTED)
@@ -73,14 +91,18 @@ def train(
             console().print(model_report(model))
 
 
-def _train(config: RunConfig, *, out: Path, resume: bool) -> Report | None:
-    """Run the training under a progress display; the last report."""
+def _train(config: RunConfig, *, out: Path, resume: bool, processes: int | None) -> Report | None:
+    """Run the training, in the first process under a progress display; the last report."""
     last = None
-    with stop_on_interrupt() as stop, progress("Training") as show:
-        for report in train_meta_model(config, out=out, resume=resume, stop=stop):
-            if last is None:
-                notice(f"{report.steps} steps, about {report.seconds_left:.0f} s.")
-            show(report.step, report.steps, _text(report))
+    with stop_on_interrupt() as stop, ExitStack() as stack:
+        show = stack.enter_context(progress("Training")) if is_first_process() else None
+        for report in train_meta_model(
+            config, out=out, resume=resume, stop=stop, processes=processes
+        ):
+            if show is not None:
+                if last is None:
+                    notice(f"{report.steps} steps, about {report.seconds_left:.0f} s.")
+                show(report.step, report.steps, _text(report))
             last = report
     return last
 

@@ -8,7 +8,7 @@ Notation as in ``graphpred.meta.decoder``; m rows.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -37,12 +37,6 @@ class Losses:
     fit: Tensor
     edges: Tensor
     pair: Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence["Losses"]) -> "Losses":
-        """Those of several batches, one after the other."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
 
 def network_scores(decoded: Decoded, X: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from graphpred.meta.examples import (
     PriorExamples,
 )
 from graphpred.meta.model import MetaConfig, MetaModel
+from graphpred.meta.team import Team, start_team
 from graphpred.meta.training import Report, TrainConfig, Trainer, checkpoint_config
 from graphpred.pairs.pair import Pair
 from graphpred.pairs.store import PairStore
@@ -83,11 +84,13 @@ def train_meta_model(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     device: str = "cpu",
+    processes: int | None = None,
 ) -> Iterator[Report]:
     """Train a meta-model and write it to ``out``.
 
     A checkpoint stands beside it until it is finished. A resumed training ends with the very
-    parameters that an uninterrupted one would have.
+    parameters that an uninterrupted one would have; another number of processes changes the
+    rounding, and what follows from it.
 
     Args:
         config: What to do; the same as before when resumed, except that the checkpoint knows the
@@ -96,13 +99,17 @@ def train_meta_model(
         resume: Go on from the checkpoint.
         stop: Asked after every step; a stopped training leaves a checkpoint.
         device: Where to compute.
+        processes: How many train together, each with its share of every step's data sets; None
+            for those that ``torchrun`` started, or this one alone.
 
     Yields:
         A report after every step.
 
     Raises:
         StoreError: If pairs or checkpoint cannot be used, or an unfinished training is in the way.
+        EngineError: If processes cannot be started, or one is lost; there is a checkpoint then.
     """
+    started = time.monotonic()
     checkpoint = checkpoint_of(out)
     if resume and not checkpoint.exists():
         raise StoreError(f"to resume, {checkpoint} must exist; there is no unfinished training.")
@@ -112,27 +119,50 @@ def train_meta_model(
         )
     if Path(out).is_dir():
         raise StoreError(f"{out} must be the name of a file; it is a folder.")
-    if not resume:
-        _check_writable(checkpoint)
-    started = time.monotonic()
+    with start_team(processes, work=_help, arguments=(config, str(out), resume, device)) as team:
+        if team.is_first and not resume:
+            _check_writable(checkpoint)
+        yield from _train(
+            config, out=out, resume=resume, stop=stop, device=device, team=team, started=started
+        )
+
+
+def _help(team: Team, config: RunConfig, out: str, resume: bool, device: str) -> None:
+    """What a process beside the first one does: the same, and nobody looks."""
+    for _ in _train(config, out=out, resume=resume, device=device, team=team):
+        pass
+
+
+def _train(
+    config: RunConfig,
+    *,
+    out: str | Path,
+    resume: bool,
+    device: str,
+    team: Team,
+    stop: Callable[[], bool] = lambda: False,
+    started: float = 0.0,
+) -> Iterator[Report]:
+    """What every process of a training does; see ``train_meta_model``."""
+    checkpoint = checkpoint_of(out)
     pairs = [pair for folder in config.pairs for pair in PairStore(folder)]
     model = _model(config)
     draw = _source(pairs, model=model, config=config)
     train = TrainConfig(steps=config.steps or 1, seed=config.seed)
     if resume:
         train = replace(train, steps=checkpoint_config(checkpoint)["steps"])
-    trainer = Trainer(
-        model, draw=draw, config=train, identity=_identity(pairs, config=config), device=device
-    )
+    identity = _identity(pairs, config=config)
+    trainer = Trainer(model, draw=draw, config=train, identity=identity, device=device, team=team)
     if resume:
         trainer.restore(checkpoint)
     elif config.minutes is not None:
         left = 60 * config.minutes - (time.monotonic() - started)
-        trainer.config = replace(train, steps=max(1, round(left / trainer.probe())))
+        steps = team.agreed(max(1, round(left / trainer.probe())))
+        trainer.config = replace(train, steps=steps)
     report = None
     for report in trainer.run(checkpoint=checkpoint, stop=stop):
         yield report
-    if trainer.step == trainer.config.steps:
+    if trainer.step == trainer.config.steps and team.is_first:
         trainer.take_average()
         learn_familiarity(model, draw=draw, seed=config.seed)
         model.card = _card(config, pairs=pairs, trainer=trainer, last=report)

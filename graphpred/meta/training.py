@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpred.errors import InputError, StoreError
+from graphpred.errors import EngineError, InputError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.meta.examples import Draw, Example
 from graphpred.meta.model import MetaModel
@@ -32,6 +32,7 @@ from graphpred.meta.relaxed import (
     pair_loss,
     usage_loss,
 )
+from graphpred.meta.team import ALONE, Team
 from graphpred.seeds import generator_for
 
 _PROBE_STEPS = 6
@@ -110,6 +111,7 @@ class Trainer:
         identity: Plain JSON facts on where examples come from; a checkpoint is taken up only if
             it has the same.
         device: Where to compute.
+        team: The processes that train together; each computes its share of every step.
     """
 
     def __init__(
@@ -120,11 +122,12 @@ class Trainer:
         config: TrainConfig,
         identity: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        team: Team = ALONE,
     ) -> None:
         self.identity = identity or {}
         self.model, self.config = model.to(device), config
         self.step = 0
-        self._draw, self._device = draw, torch.device(device)
+        self._draw, self._device, self._team = draw, torch.device(device), team
         self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=config.learning_rate, weight_decay=1e-3, fused=True
@@ -142,37 +145,52 @@ class Trainer:
 
         Args:
             checkpoint: File that the state is written to now and then and when stopped, whole or
-                not at all.
+                not at all; the first process of the team writes it.
             every: Seconds between checkpoints.
-            stop: Asked after every step.
+            stop: Asked after every step; all processes stop if one should.
 
         Yields:
             A report after every step.
+
+        Raises:
+            EngineError: If a process of the team was lost; the checkpoint is of the step before.
         """
+        try:
+            yield from self._steps(checkpoint, every=every, stop=stop)
+        except EngineError:
+            self._write(checkpoint)
+            raise
+        self._write(checkpoint)
+
+    def _steps(
+        self, checkpoint: str | Path | None, *, every: float, stop: Callable[[], bool]
+    ) -> Iterator[Report]:
         first, started = self.step, time.monotonic()
         saved = started
-        while self.step < self.config.steps and not stop():
-            losses, total = self._advance()
+        while self.step < self.config.steps and not self._team.any(stop()):
+            fit, density, pair, loss = self._advance()
             now = time.monotonic()
             pace = (now - started) / (self.step - first)
-            if checkpoint is not None and now - saved > every:
-                self.save(checkpoint)
+            if now - saved > every:
+                self._write(checkpoint)
                 saved = time.monotonic()
             yield Report(
                 step=self.step,
                 steps=self.config.steps,
-                loss=total,
-                fit=losses.fit.mean().item(),
-                density=losses.edges.mean().item(),
-                pair=losses.pair.mean().item(),
+                loss=loss,
+                fit=fit,
+                density=density,
+                pair=pair,
                 examples_per_second=self.config.batch / pace,
                 seconds_left=pace * (self.config.steps - self.step),
             )
-        if checkpoint is not None:
+
+    def _write(self, checkpoint: str | Path | None) -> None:
+        if checkpoint is not None and self._team.is_first:
             self.save(checkpoint)
 
-    def _advance(self) -> tuple[Losses, float]:
-        """One optimiser step; its terms and their sum, means over the data sets."""
+    def _advance(self) -> list[float]:
+        """One optimiser step; means of fit, density, pair and loss over the data sets."""
         generator = generator_for(self.config.seed, "step", self.step)
         examples = self._draw(self.config.batch, generator)
         rate = self.config.learning_rate * _rate(self.step, self.step / self.config.steps)
@@ -180,12 +198,16 @@ class Trainer:
             group["lr"] = rate
         self.model.train()
         self._optimiser.zero_grad(set_to_none=True)
-        terms, total = [], 0.0
-        for alike in _of_one_shape(examples):
+        sums = torch.zeros(4, dtype=torch.float64)
+        for together in _of_one_shape(examples):
+            if not (alike := self._team.share(together)):
+                continue
             losses, wanted = self._losses(alike)
             wanted.sum().backward()  # of a sum, so that limits do not depend on the grouping
-            terms.append(losses)
-            total += float(wanted.detach().sum()) / len(examples)
+            terms = torch.stack([losses.fit, losses.edges, losses.pair, wanted])
+            sums += terms.detach().double().sum(dim=1).cpu()
+        self._team.add(sums)
+        self._team.add_gradients(self._parameters)
         for parameter in self._parameters:
             if parameter.grad is not None:
                 parameter.grad /= len(examples)
@@ -194,9 +216,9 @@ class Trainer:
             self._optimiser.step()
         self.step += 1
         self._update_average()
-        return Losses.joined(terms), total
+        return (sums / len(examples)).tolist()
 
-    def _losses(self, examples: list[Example]) -> tuple[Losses, Tensor]:
+    def _losses(self, examples: Sequence[Example]) -> tuple[Losses, Tensor]:
         """Of data sets of one shape: the terms, and what is minimised, ``(G,)``."""
         prices = torch.tensor([example.price for example in examples], device=self._device)
         rounds = self.model(
