@@ -27,11 +27,8 @@ _CURVED = 4_000  # rows times outputs that the curvature is summed over,
 _FEWEST_CURVED = 256  # but no fewer rows
 _HUBER = 3.0  # errors of standardised quantities count linearly from here
 _BIAS_PRECISION = 1e-3
-_LEAST_PRECISION = (
-    0.3,
-    10.0,
-    1.0,
-)  # into hidden neurons, for each feature, and at most; to outputs
+_LEAST_PRECISION = 10.0, 1.0  # of weights into hidden neurons, and to outputs,
+_LEAST_PER_FEATURE = 3.0  # but for hidden neurons no more than this for every feature
 _MOST_PRECISION = 1e3
 _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
@@ -54,8 +51,8 @@ class SparseFit:
         self._x, self._y = sample.X.double().T, sample.y.double().T  # (n, q), (c, q)
         self.edges, self._edge = z.edges, start.edge.double()
         self._bias = torch.cat([torch.zeros(z.widths[0]), start.bias]).double()  # of all neurons
-        per_feature, most, to_outputs = _LEAST_PRECISION
-        least = (min(most, per_feature * z.widths[0]), to_outputs)
+        into_hidden, to_outputs = _LEAST_PRECISION
+        least = (min(into_hidden, _LEAST_PER_FEATURE * z.widths[0]), to_outputs)
         self._least_precision = torch.tensor(least, dtype=torch.float64)
         self._precision = self._least_precision.clone()
         self._noise = 1.0  # precision of quantities; 1 for classes
