@@ -28,7 +28,7 @@ _FEWEST_CURVED = 256  # but no fewer rows
 _HUBER = 3.0  # errors of standardised quantities count linearly from here
 _BIAS_PRECISION = 1e-3
 _LEAST_PRECISION = 10.0, 1.0  # of weights into hidden neurons, and to outputs,
-_LEAST_PER_FEATURE = 3.0  # but for hidden neurons no more than this for every feature
+_LEAST_PER_SQUARE = 0.3  # but into hidden neurons no more than this times n²
 _MOST_PRECISION = 1e3
 _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
@@ -52,7 +52,7 @@ class SparseFit:
         self.edges, self._edge = z.edges, start.edge.double()
         self._bias = torch.cat([torch.zeros(z.widths[0]), start.bias]).double()  # of all neurons
         into_hidden, to_outputs = _LEAST_PRECISION
-        least = (min(into_hidden, _LEAST_PER_FEATURE * z.widths[0]), to_outputs)
+        least = (min(into_hidden, _LEAST_PER_SQUARE * z.widths[0] ** 2), to_outputs)
         self._least_precision = torch.tensor(least, dtype=torch.float64)
         self._precision = self._least_precision.clone()
         self._noise = 1.0  # precision of quantities; 1 for classes
