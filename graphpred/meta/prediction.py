@@ -18,7 +18,7 @@ from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
 from graphpred.meta.likely import LikelyEdges, places, refitted
 from graphpred.meta.samples import ROW_LIMIT, RowSample
-from graphpred.meta.surgery import MOST_OPERATED, draft_size, operated
+from graphpred.meta.surgery import MOST_OPERATED, draft_size, gone_probability, operated
 from graphpred.searchers import Proposal
 
 PRICE_RANGE = (1e-4, 30.0)
@@ -248,7 +248,7 @@ class Prediction:
         if start is None or not kept.architecture.n_edges:
             return self
         flat = torch.cat([p.flatten() for p in self.probabilities])
-        flat = (flat * limit / (2 * draft_size(limit))).clamp(max=_UNLIKELY)
+        flat = (flat * gone_probability(draft_size(limit), limit=limit)).clamp(max=_UNLIKELY)
         flat[places(outcome.edges, widths=self.widths)] = outcome.probability
         weight = torch.zeros(self.n_possible_edges)
         weight[places(kept.architecture.edges, widths=self.widths)] = start.edge

@@ -41,6 +41,11 @@ def draft_size(limit: int) -> int:
     return max(limit, min(_SURPLUS * limit, _MOST_SURPLUS))
 
 
+def gone_probability(n_edges: int, *, limit: int) -> float:
+    """Of an edge that went when there were ``n_edges``; so paths are likely as often as true."""
+    return 0.5 * min(1.0, limit / n_edges) ** 2
+
+
 @torch.no_grad()
 def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
     """Fit a draft and cut it down to a number of live edges.
@@ -62,7 +67,7 @@ def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
         if target < before:
             fit.cut(target)
             still = torch.isin(key, fit.edges[0] * n_neurons + fit.edges[1])
-            probability[left & ~still] = 0.5 * limit / before
+            probability[left & ~still] = gone_probability(before, limit=limit)
             left = still
         fit.train(_BETWEEN)
     fit.train(_LAST)
