@@ -21,7 +21,9 @@ from rich.table import Table
 from graphpred.experiments.predicted import trained, trained_afresh
 from graphpred.experiments.protocol import Cell, cells, data_sets
 from graphpred.experiments.rivals import rate_of
+from graphpred.meta.deeper import predict_deep
 from graphpred.meta.model import MetaConfig, MetaModel
+from graphpred.meta.surgery import MOST_OPERATED
 from graphpred.searchers import Proposal
 
 KAPPAS, STEPS, QUICK_SETS = [1.0, 4.0], 300, 3
@@ -47,6 +49,8 @@ def variants() -> dict[str, Predict]:
         "no direct path from statistics": _fitted(blind),
         "no linear guess in it": _fitted(unguided),
         "encoder of rows, untrained": _fitted(rows),
+        "two hidden layers": _deep(whole, n_layers=2),
+        "three hidden layers": _deep(whole, n_layers=3),
     }
 
 
@@ -60,6 +64,14 @@ def _fitted(model: MetaModel) -> Predict:
 def _near(model: MetaModel) -> Predict:
     def predict(cell: Cell) -> Proposal:
         return model.predict(cell.task, seed=cell.seed).near(cell.n_edges).chosen(cell.n_edges)
+
+    return predict
+
+
+def _deep(model: MetaModel, *, n_layers: int) -> Predict:
+    def predict(cell: Cell) -> Proposal:
+        hidden, limit = [cell.task.n_features] * n_layers, min(cell.n_edges, MOST_OPERATED)
+        return predict_deep(model, cell.task, hidden=hidden, n_edges=limit, seed=cell.seed)
 
     return predict
 

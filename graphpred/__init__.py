@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphpred.estimators import GraphPredRegressor as GraphPredRegressor
     from graphpred.matching import closeness as closeness
     from graphpred.meta.encoders import DatasetEncoder as DatasetEncoder
+    from graphpred.meta.deeper import predict_deep as predict_deep
     from graphpred.meta.encoders import Embedding as Embedding
     from graphpred.meta.model import MetaModel as MetaModel
     from graphpred.meta.prediction import Prediction as Prediction
@@ -50,6 +51,7 @@ _HOMES = {
     "SparseNetwork": "graphpred.network",
     "Task": "graphpred.task",
     "closeness": "graphpred.matching",
+    "predict_deep": "graphpred.meta.deeper",
     "register_activation": "graphpred.activations",
     "search": "graphpred.searchers",
     "tune_penalty": "graphpred.searchers",
