@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from graphpred.estimators import GraphPredClassifier as GraphPredClassifier
     from graphpred.estimators import GraphPredRegressor as GraphPredRegressor
     from graphpred.matching import closeness as closeness
-    from graphpred.meta.encoders import DatasetEncoder as DatasetEncoder
     from graphpred.meta.deeper import predict_deep as predict_deep
+    from graphpred.meta.encoders import DatasetEncoder as DatasetEncoder
     from graphpred.meta.encoders import Embedding as Embedding
     from graphpred.meta.model import MetaModel as MetaModel
     from graphpred.meta.prediction import Prediction as Prediction
