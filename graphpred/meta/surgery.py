@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphpred.architecture import Architecture
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.searchers import Proposal
+from graphpred.threads import one_thread
 
 MOST_OPERATED = 800
 """Live edges beyond which a network is too large for it."""
@@ -55,8 +57,13 @@ def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
         sample: Rows.
         limit: Largest K*.
     """
-    fit, edges = SparseFit(draft, sample=sample), draft.architecture.edges
-    n_neurons, n_edges = draft.architecture.n_neurons, edges.shape[1]
+    with one_thread():  # many small products: more threads cost more than they give
+        return _operated(SparseFit(draft, sample=sample), draft.architecture, limit=limit)
+
+
+def _operated(fit: SparseFit, z: Architecture, *, limit: int) -> Operated:
+    edges = z.edges
+    n_neurons, n_edges = z.n_neurons, z.n_edges
     key = edges[0] * n_neurons + edges[1]
     left = torch.ones(n_edges, dtype=torch.bool)
     probability = torch.zeros(n_edges)
