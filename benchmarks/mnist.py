@@ -39,7 +39,8 @@ def read(path: Path) -> Task:
         X = np.concatenate([arrays["X_train"], arrays["X_test"]]).reshape(-1, 784)
         y = np.concatenate([arrays["y_train"], arrays["y_test"]])
     rows = torch.randperm(60_000, generator=generator_for(0, "mnist"))
-    split = Split(train=rows[:54_000], validation=rows[54_000:], test=torch.arange(60_000, len(X)))
+    train, validation = (part.sort().values for part in rows.split([54_000, 6_000]))
+    split = Split(train=train, validation=validation, test=torch.arange(60_000, len(X)))
     return Task.from_arrays(X.astype(np.float32), y, kind="classification", split=split)
 
 
