@@ -15,7 +15,6 @@ from graphpred.errors import InputError
 from graphpred.meta.prediction import N_DRAFTS, PRICE_RANGE
 from graphpred.meta.readout import fitted_readout
 from graphpred.meta.samples import RowSample
-from graphpred.meta.sparse_fit import SparseFit
 from graphpred.network import Signature, SparseNetwork
 
 TASKS = {
@@ -167,15 +166,6 @@ def test_the_likely_edges_of_a_fitted_prediction_are_its_network(any_prediction,
     if limit is None:
         assert fitted.price == any_prediction.price
         assert proposal.architecture.n_edges <= any_prediction.at(any_prediction.price)._n_live
-
-
-def test_a_fitted_network_loses_less_on_the_rows_than_a_draft_that_was_cut(any_prediction):
-    sample = any_prediction._sample
-
-    drafted, fitted = any_prediction.near(11).chosen(11), any_prediction.fitted(11).chosen(11)
-
-    losses = [SparseFit(one, sample=sample).loss for one in (drafted, fitted)]
-    assert losses[1] < losses[0] + 0.02
 
 
 def test_at_another_price_a_fitted_prediction_is_a_draft_again(prediction):
