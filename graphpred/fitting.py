@@ -18,7 +18,7 @@ from graphpred.meta.moments import Moments
 from graphpred.meta.prediction import Prediction
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
-from graphpred.population import TUNING_RATE, Population
+from graphpred.population import FITTED_RATE, TUNING_RATE, Population
 from graphpred.searchers import Proposal
 from graphpred.seeds import generator_for
 from graphpred.task import Part, Task
@@ -115,14 +115,8 @@ def fit_predicted(
     if config.needs_validation and not len(task.split.validation):
         raise InputError("to choose edges or candidates, a task must have validation rows.")
     prediction = model.predict(task, n_hidden=config.n_hidden, seed=config.seed, moments=moments)
-    options = [
-        option
-        for member in _draws(prediction, config=config)
-        for option in _priced(member, config=config)
-    ]
-    proposals = [proposal for _, proposal in options]
-    chosen = _best(proposals, task=task, config=config) if len(options) > 1 else 0
-    prediction, proposal = options[chosen]
+    options = _options(prediction, config=config)
+    prediction, proposal = options[_best(options, task=task, config=config)]
     if config.is_automatic:
         prediction = prediction.fitted()
         proposal = prediction.chosen()
@@ -132,7 +126,7 @@ def fit_predicted(
     population.fit(
         *task.rows(config.train_on),
         steps=config.steps,
-        learning_rate=TUNING_RATE,
+        learning_rate=_rate(prediction),
         batch_seed=config.seed,
     )
     after = _losses(population, parts)
@@ -148,36 +142,46 @@ def fit_predicted(
     return Fit(network=network, prediction=prediction)
 
 
-def _draws(prediction: Prediction, *, config: FitConfig) -> list[Prediction]:
-    """The prediction itself, and others with fresh latents as further candidates."""
-    generator = generator_for(config.seed, "candidates")
-    return [prediction, *prediction.redraw(config.candidates - 1, generator=generator)]
+_Option = tuple[Prediction, Proposal]
 
 
-def _priced(prediction: Prediction, *, config: FitConfig) -> list[tuple[Prediction, Proposal]]:
-    """The networks that density or penalty ask for; without both, one for every price."""
+def _options(prediction: Prediction, *, config: FitConfig) -> list[_Option]:
+    """The candidates at the density or penalty that is asked for; without both, drafts of each.
+
+    The first is the prediction itself, others have fresh latents.
+    """
+    generator, n_more = generator_for(config.seed, "candidates"), config.candidates - 1
+    if config.is_automatic:
+        members = [prediction, *prediction.redraw(n_more, generator=generator)]
+        drafts = [draft for member in members for draft in member.along(FRONT_PRICES)]
+        return [(draft, draft.chosen()) for draft in drafts]
+    limit = None
     if config.density is not None:
         limit = prediction.limit(density=config.density)
-        fitted = prediction.fitted(limit)
-        return [(fitted, fitted.chosen(limit))]
-    if config.penalty is not None:
-        fitted = prediction.at(config.penalty * prediction.n_possible_edges).fitted()
-        return [(fitted, fitted.chosen())]
-    return [(member, member.chosen()) for member in prediction.along(FRONT_PRICES)]
+    elif config.penalty is not None:
+        prediction = prediction.at(config.penalty * prediction.n_possible_edges)
+    more = prediction.fitted_draws(n_more, limit=limit, generator=generator) if n_more else []
+    return [(one, one.chosen(limit)) for one in (prediction.fitted(limit), *more)]
 
 
-def _best(proposals: list[Proposal], *, task: Task, config: FitConfig) -> int:
+def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
     """Train all on the training part; the least loss on the validation part, then few edges."""
-    population = _population(proposals)
+    if len(options) == 1:
+        return 0
+    population = _population([proposal for _, proposal in options])
     population.fit(
         *task.rows("train"),
         steps=config.steps,
-        learning_rate=TUNING_RATE,
+        learning_rate=_rate(options[0][0]),
         batch_seed=config.seed,
     )
     losses = population.losses(*task.rows("validation"), loss=default_loss(task.kind)).tolist()
-    n_edges = [proposal.architecture.n_edges for proposal in proposals]
-    return min(range(len(proposals)), key=lambda i: (losses[i], n_edges[i]))
+    n_edges = [proposal.architecture.n_edges for _, proposal in options]
+    return min(range(len(options)), key=lambda i: (losses[i], n_edges[i]))
+
+
+def _rate(prediction: Prediction) -> float:
+    return FITTED_RATE if prediction.is_fitted else TUNING_RATE
 
 
 def _population(proposals: Sequence[Proposal]) -> Population:

@@ -8,7 +8,7 @@ from graphpred.errors import InputError
 from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_predicted
 from graphpred.network import SparseNetwork
 from graphpred.objective import Objective, default_loss
-from graphpred.population import TUNING_RATE, Population
+from graphpred.population import FITTED_RATE, TUNING_RATE, Population
 from graphpred.report import network_warnings
 from graphpred.task import Task
 
@@ -78,10 +78,22 @@ def test_without_either_the_best_of_ten_prices_by_validation_is_kept(task, meta_
     expected = prediction.at(FRONT_PRICES[best]).fitted().chosen()
     assert network.architecture == expected.architecture
     alone = Population([expected.architecture], start=[expected.start])
-    alone.fit(*task.rows("train"), steps=STEPS, learning_rate=TUNING_RATE)
+    alone.fit(*task.rows("train"), steps=STEPS, learning_rate=FITTED_RATE)
     # Decoded alone its sums add up in another order, and Adam enlarges the last bits: far below
     # what its steps are together, which another network would differ by.
-    torch.testing.assert_close(network.edge.data, alone.weights[0].edge, atol=TUNING_RATE, rtol=0)
+    torch.testing.assert_close(network.edge.data, alone.weights[0].edge, atol=FITTED_RATE, rtol=0)
+
+
+def test_a_network_too_large_to_be_fitted_takes_larger_steps(task, meta_model, monkeypatch):
+    ways = []
+    for most in (800, 0):
+        monkeypatch.setattr("graphpred.meta.prediction.MOST_OPERATED", most)
+        start = meta_model.predict(task).proposal(density=0.3).start.edge
+        ways.append(
+            float((fit(task, meta_model, density=0.3).network.edge.data - start).abs().max())
+        )
+
+    assert 0 < ways[0] <= 1.5 * STEPS * FITTED_RATE < ways[1] <= 1.5 * STEPS * TUNING_RATE
 
 
 def test_prices_of_the_front_are_ten_over_three_decades():

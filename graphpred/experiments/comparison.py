@@ -19,7 +19,7 @@ from graphpred.matching import matching_order
 from graphpred.meta.model import MetaModel
 from graphpred.objective import default_loss
 from graphpred.pairs.pair import Pair
-from graphpred.population import LEARNING_RATE, TUNING_RATE, Population
+from graphpred.population import FITTED_RATE, LEARNING_RATE, Population
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
 from graphpred.task import Task
@@ -103,7 +103,7 @@ def _one(
     start: list[Weights] | None = None,
 ) -> Row:
     population = Population([architecture], seed=seed, start=start)
-    rate = LEARNING_RATE if start is None else TUNING_RATE
+    rate = LEARNING_RATE if start is None else FITTED_RATE
     population.fit(*task.rows("train"), steps=steps, learning_rate=rate, batch_seed=seed)
     loss = population.losses(*task.rows("test"), loss=default_loss(task.kind))
     return Row(

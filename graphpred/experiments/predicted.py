@@ -37,13 +37,13 @@ def predictions(model: MetaModel, cell: Cell) -> dict[str, Figure]:
     """
     seconds, proposal = _timed(lambda: predict(model, cell, task=cell.task))
     wrong_seconds, wrong = _timed(lambda: predict(model, cell, task=shuffled(cell)))
-    more_seconds, more = _timed(lambda: candidates(model, cell, n_candidates=N_CANDIDATES))
+    more_seconds, more = _timed(lambda: others(model, cell, k=N_CANDIDATES - 1))
     untrained, rate = replace(cell, steps=0), rate_of("predicted", cell.steps)
     best = f"{PREDICTED}, best of {N_CANDIDATES}"
     contests = {
         NO_STEP: (untrained, [proposal], 0.0, seconds),
         PREDICTED: (cell, [proposal], rate, seconds),
-        best: (cell, more, rate, more_seconds),
+        best: (cell, [proposal, *more], rate, seconds + more_seconds),
         SHUFFLED: (cell, [wrong], rate, wrong_seconds),
     }
     figures = {}
@@ -59,12 +59,10 @@ def predict(model: MetaModel, cell: Cell, *, task: Task) -> Proposal:
     return model.predict(task, seed=cell.seed).proposal(n_edges=cell.n_edges)
 
 
-def candidates(model: MetaModel, cell: Cell, *, n_candidates: int) -> list[Proposal]:
-    """The prediction itself, and others with fresh latents."""
+def others(model: MetaModel, cell: Cell, *, k: int) -> list[Proposal]:
+    """More predictions, with fresh latents."""
     prediction = model.predict(cell.task, seed=cell.seed)
-    generator = cell.generator("predicted")
-    others = prediction.sample(n_candidates - 1, generator=generator, n_edges=cell.n_edges)
-    return [prediction.proposal(n_edges=cell.n_edges), *others]
+    return prediction.sample(k, generator=cell.generator("predicted"), n_edges=cell.n_edges)
 
 
 def shuffled(cell: Cell) -> Task:

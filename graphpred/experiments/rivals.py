@@ -27,7 +27,7 @@ from graphpred.experiments.sparsified import (
     snip_architectures,
     strongest_live,
 )
-from graphpred.population import LEARNING_RATE, TUNING_RATE, Population
+from graphpred.population import FITTED_RATE, LEARNING_RATE, Population
 
 RATES = {
     "live": {300: 0.03},
@@ -36,7 +36,7 @@ RATES = {
     "snip": {300: 0.03},
     "dense": {300: 0.01},
     "ridge_top_trained": {300: 0.3},
-    "predicted": {300: TUNING_RATE},
+    "predicted": {300: FITTED_RATE},
     "fresh": {300: LEARNING_RATE},
 }
 """Every method's learning rate by the number of steps.

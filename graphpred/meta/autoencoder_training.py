@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from graphpred.errors import InputError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.meta.autoencoder import ArchitectureAutoencoder
+from graphpred.meta.checkpoints import take_training_tensors, training_tensors
 from graphpred.meta.graph_corpus import GraphExample
 from graphpred.meta.ordered import draw_codes
 from graphpred.seeds import generator_for
@@ -145,10 +146,9 @@ class AutoencoderTrainer:
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: parameters, the optimiser's state, the step and the config."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for i, parameter in enumerate(self._parameters):
-            state = self._optimiser.state.get(parameter, {})
-            tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
+        tensors = training_tensors(
+            self.model, optimiser=self._optimiser, parameters=self._parameters
+        )
         described = {"step": self.step, "asked": self._asked()}
         metadata = {"graphpred_autoencoder_checkpoint": json.dumps(described)}
         save_tensors(path, tensors, metadata=metadata)
@@ -168,13 +168,13 @@ class AutoencoderTrainer:
             raise StoreError(
                 f"to go on from {path}, the training must be {described.get('asked')}; got {asked}."
             )
-        try:
-            self.model.load_state_dict(_within(tensors, "model."))
-        except RuntimeError as error:
-            raise StoreError(f"{path} must be of a model like this one; it is not.") from error
-        for i, parameter in enumerate(self._parameters):
-            if state := _within(tensors, f"optimiser.{i}."):
-                self._optimiser.state[parameter] = state
+        take_training_tensors(
+            self.model,
+            tensors,
+            optimiser=self._optimiser,
+            parameters=self._parameters,
+            path=path,
+        )
         self.step = described["step"]
 
     def _asked(self) -> dict[str, Any]:
@@ -201,7 +201,3 @@ def latent_bits(
         codes=[draw_codes(n, c, generator=generator) for _ in examples],
     )
     return -nats / (h * math.log(2))
-
-
-def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpred.meta.encoders import Embedding
-from graphpred.meta.initialisation import initialise
+from graphpred.meta.initialisation import initialise, mlp
 from graphpred.meta.ordered import N_LEVELS, active_levels, log2_edges_per_end
 from graphpred.meta.quantiles import PROBABILITY_FLOOR
 
@@ -92,13 +92,13 @@ class CausalGNN(nn.Module):
         super().__init__()
         d = n_messages
         self.n_activations = n_activations
-        self.whole = _mlp(2 * width + 3, d, d)
+        self.whole = mlp(2 * width + 3, d, n_hidden=d)
         self.edge_level = nn.Linear(d, N_LEVELS)
-        self.active_level = _mlp(d + N_LEVELS, d, N_LEVELS)
-        self.context = _mlp(d + _CONTEXT_SIZE, d, d)
+        self.active_level = mlp(d + N_LEVELS, N_LEVELS, n_hidden=d)
+        self.context = mlp(d + _CONTEXT_SIZE, d, n_hidden=d)
         self.activation, self.chosen = nn.Linear(d, n_activations), nn.Linear(n_activations, d)
         self.feature, self.output = nn.Linear(width, 2 * d), nn.Linear(width, 2 * d)
-        self.path = _mlp(relation_width, 2 * _PATH_SIZE, _PATH_SIZE)
+        self.path = mlp(relation_width, _PATH_SIZE, n_hidden=2 * _PATH_SIZE)
         self.heard, self.common = nn.Linear(d + 2, d), nn.Linear(d + 2, d)
         self.along, self.place = nn.Linear(_PATH_SIZE, d), nn.Linear(_PLACE_SIZE, d)
         self.decide = nn.Sequential(nn.SiLU(), nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 1))
@@ -242,7 +242,3 @@ def _floored(probabilities: Tensor) -> Tensor:
 
 def _sigmoid(logits: Tensor) -> Tensor:
     return PROBABILITY_FLOOR + (1 - 2 * PROBABILITY_FLOOR) * torch.sigmoid(logits)
-
-
-def _mlp(n_in: int, n_middle: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, n_middle), nn.SiLU(), nn.Linear(n_middle, n_out))

@@ -58,7 +58,7 @@ def _grown(
     """All layers, each predicted from what the one before says; no more than ``n_edges``."""
     share = max(2, n_edges // len(hidden))
     prediction = model.predict(task, n_hidden=hidden[0], seed=seed)
-    first = prediction.fitted(min(share, MOST_OPERATED)).chosen(share)
+    first = prediction.fitted(share).chosen(share)
     if len(hidden) == 1:
         return first
     values, live = _values(first, task.X)

@@ -20,6 +20,7 @@ def initialise(module: nn.Module, *, generator: torch.Generator) -> None:
                     nn.init.uniform_(part.bias, -bound, bound, generator=generator)
 
 
-def mlp(n_in: int, n_out: int) -> nn.Sequential:
-    """A perceptron with one hidden layer of twice as many neurons as outputs."""
-    return nn.Sequential(nn.Linear(n_in, 2 * n_out), nn.SiLU(), nn.Linear(2 * n_out, n_out))
+def mlp(n_in: int, n_out: int, *, n_hidden: int | None = None) -> nn.Sequential:
+    """A perceptron with one hidden layer, by default of twice as many neurons as outputs."""
+    n_hidden = 2 * n_out if n_hidden is None else n_hidden
+    return nn.Sequential(nn.Linear(n_in, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_out))

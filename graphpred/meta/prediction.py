@@ -51,6 +51,7 @@ class Prediction:
         biases: Of the hidden neurons, ``(h,)``, and of the outputs, ``(c,)``.
         familiarity: Share of the training data sets that were no more like the others than this
             one, in [0, 1]; None if the model does not know.
+        is_fitted: Whether it is the outcome of ``fitted``: one network and its final weights.
     """
 
     price: float
@@ -61,12 +62,12 @@ class Prediction:
     weights: tuple[Tensor, Tensor]
     biases: tuple[Tensor, Tensor]
     familiarity: float | None
+    is_fitted: bool
     _decoder: Decoder
     _embedding: Embedding
     _sample: RowSample
     _latents: Tensor
     _others: tuple[Tensor, ...]
-    _is_fitted: bool = False
 
     @classmethod
     def decode(
@@ -101,6 +102,7 @@ class Prediction:
             weights=(empty, empty),
             biases=(empty, empty),
             familiarity=familiarity,
+            is_fitted=False,
             _decoder=decoder,
             _embedding=embedding,
             _sample=sample,
@@ -154,13 +156,12 @@ class Prediction:
         """A network with its predicted weights as the start.
 
         Args:
-            n_edges: Largest K*, see ``near``: prices are sought at which about as many edges are
-                likely; then the least probable edges go, and dead ones with them. If the model
-                wants fewer edges, the network has fewer: it is not filled up.
+            n_edges: Largest K*, see ``fitted``. If the model wants fewer edges, the network has
+                fewer: it is not filled up.
             density: The same as floor(density · N) edges.
 
         Returns:
-            With neither, all live edges of probability ½ and more at this price.
+            With neither, a network of as many live edges as are likely at this price.
 
         Raises:
             InputError: If both are given, or fewer than 2 edges are allowed.
@@ -205,27 +206,39 @@ class Prediction:
         Args:
             limit: Largest K*; without it, as many as are likely at this price.
         """
-        if self._is_fitted:
+        if self.is_fitted:
             return self
-        size = self._n_live if limit is None else limit
-        if not 2 <= size <= MOST_OPERATED:
+        size, found = self._operable(limit), None
+        if size is not None:
+            found = self._draft(limit)._operated(size)
+        if found is None:
             return self.settled() if limit is None else self.near(limit)
-        price = self._price_of_drafts(limit)
-        fitted = self.at(price)._operated(size)
-        return replace(fitted, price=self.price) if limit is None else fitted
+        return replace(found, price=self.price) if limit is None else found
 
     def fitted_draws(
         self, k: int, *, limit: int | None = None, generator: torch.Generator
     ) -> list["Prediction"]:
         """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
+        size = self._operable(limit)
+        if size is None:
+            price = self.price if limit is None else _DRAFT_PRICE * self.near(limit).price
+            return self.at(price).redraw(k, generator=generator)
+        drafts = self._draft(limit).redraw(k, generator=generator)
+        if limit is not None:
+            return [draft._operated(size) or draft for draft in drafts]
+        return [
+            replace(draft._operated(size) or draft.at(self.price), price=self.price)
+            for draft in drafts
+        ]
+
+    def _operable(self, limit: int | None) -> int | None:
+        """How many edges a network is to be cut down to; None if it is not to be cut so."""
         size = self._n_live if limit is None else limit
-        if not 2 <= size <= MOST_OPERATED:
-            one = self if limit is None else self.near(limit)
-            price = one.price if limit is None else _DRAFT_PRICE * one.price
-            return one.at(price).redraw(k, generator=generator)
-        drafts = self.at(self._price_of_drafts(limit)).redraw(k, generator=generator)
-        fitted = [draft._operated(size) for draft in drafts]
-        return [replace(one, price=self.price) for one in fitted] if limit is None else fitted
+        return size if 2 <= size <= MOST_OPERATED else None
+
+    def _draft(self, limit: int | None) -> "Prediction":
+        """At a price where it has more edges than wanted."""
+        return self.at(self._price_of_drafts(limit))
 
     def _price_of_drafts(self, limit: int | None) -> float:
         """The price at which drafts have more edges than wanted, but not many times more."""
@@ -237,16 +250,16 @@ class Prediction:
         best = max((i for i, n in enumerate(n_live) if n >= draft_size(limit)), default=0)
         return math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)])
 
-    def _operated(self, limit: int) -> "Prediction":
-        """This draft, fitted and cut."""
+    def _operated(self, limit: int) -> "Prediction | None":
+        """This draft, fitted and cut; None if nothing is left of it."""
         draft = self._limited(draft_size(limit))
         if not draft.architecture.n_edges:
-            return self
+            return None
         outcome = operated(draft, sample=self._sample, limit=limit)
         n, h, c = self.widths
         kept, start = outcome.proposal, outcome.proposal.start
         if start is None or not kept.architecture.n_edges:
-            return self
+            return None
         flat = torch.cat([p.flatten() for p in self.probabilities])
         flat = (flat * gone_probability(draft_size(limit), limit=limit)).clamp(max=_UNLIKELY)
         flat[places(outcome.edges, widths=self.widths)] = outcome.probability
@@ -259,7 +272,7 @@ class Prediction:
             weights=(w[0].view(n, h), w[1].view(h, c)),
             biases=(start.bias[:h], start.bias[h:]),
             _others=(),
-            _is_fitted=True,
+            is_fitted=True,
         )
 
     def settled(self, limit: int | None = None) -> "Prediction":
@@ -297,7 +310,7 @@ class Prediction:
             replace(
                 self,
                 price=price,
-                _is_fitted=False,
+                is_fitted=False,
                 probabilities=(first[g].cpu(), second[g].cpu()),
                 activation_probabilities=share[g].cpu(),
                 classes=decoded.classes[g].cpu(),
@@ -354,7 +367,7 @@ class Prediction:
             limit: Largest K*: as many of the likely edges, most probable first, as give no more
                 live ones. If none of them connects a feature to an output, the most probable path.
         """
-        return self._limited(limit) if self._is_fitted else self._chosen(limit)[0]
+        return self._limited(limit) if self.is_fitted else self._chosen(limit)[0]
 
     def _chosen(self, limit: int | None) -> tuple[Proposal, float]:
         """The network and its loss on the sample."""

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphpred.architecture import Architecture
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.searchers import Proposal
-from graphpred.threads import one_thread
 
 MOST_OPERATED = 800
 """Live edges beyond which a network is too large for it."""
@@ -57,11 +55,7 @@ def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
         sample: Rows.
         limit: Largest K*.
     """
-    with one_thread():  # many small products: more threads cost more than they give
-        return _operated(SparseFit(draft, sample=sample), draft.architecture, limit=limit)
-
-
-def _operated(fit: SparseFit, z: Architecture, *, limit: int) -> Operated:
+    z, fit = draft.architecture, SparseFit(draft, sample=sample)
     edges = z.edges
     n_neurons, n_edges = z.n_neurons, z.n_edges
     key = edges[0] * n_neurons + edges[1]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from graphpred.errors import EngineError, InputError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
+from graphpred.meta.checkpoints import take_training_tensors, training_tensors
 from graphpred.meta.examples import Draw, Example
 from graphpred.meta.model import MetaModel
 from graphpred.meta.refinement import PRICE_FACTOR
@@ -261,11 +262,10 @@ class Trainer:
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: parameters, the optimiser's state, the step and the config."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for i, parameter in enumerate(self._parameters):
-            state = self._optimiser.state.get(parameter, {})
-            tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-            tensors[f"average.{i}"] = self._average[i]
+        tensors = training_tensors(
+            self.model, optimiser=self._optimiser, parameters=self._parameters
+        )
+        tensors |= {f"average.{i}": average for i, average in enumerate(self._average)}
         described = {
             "step": self.step,
             "config": asdict(self.config),
@@ -286,17 +286,14 @@ class Trainer:
                 raise StoreError(
                     f"to go on from {path}, {name} must be {value}; got {ours.get(name)}."
                 )
-        prefix = "model."
-        parameters = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        try:
-            self.model.load_state_dict(parameters)
-        except RuntimeError as error:
-            raise StoreError(f"{path} must be of a model like this one; it is not.") from error
-        for i, parameter in enumerate(self._parameters):
-            prefix = f"optimiser.{i}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if state:
-                self._optimiser.state[parameter] = state
+        take_training_tensors(
+            self.model,
+            tensors,
+            optimiser=self._optimiser,
+            parameters=self._parameters,
+            path=path,
+        )
+        for i in range(len(self._average)):
             self._average[i] = tensors[f"average.{i}"].to(self._device)
         self.step = described["step"]
 

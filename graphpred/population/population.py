@@ -27,8 +27,10 @@ from graphpred.weights import Weights, initial_weights
 
 LEARNING_RATE = 0.03
 """Adam's first step for fresh weights."""
-TUNING_RATE = 0.0003
+TUNING_RATE = 0.003
 """Adam's first step for weights that were predicted or trained before."""
+FITTED_RATE = 0.0003
+"""Adam's first step for weights that were fitted to the rows: what it adds is soon over-fitting."""
 _BLOCK_FLOATS = 2**19  # neurons × rows of one block: they stay in a core's cache
 _BLOCK_NETWORKS = 8, 256  # in one block, at least and at most
 _SCORE_ROWS = 8192
