@@ -123,12 +123,12 @@ class MetaModel(nn.Module):
             moments: Sums over all training rows, if the task holds a sample of them. An encoder
                 without a method ``describe_moments`` sees the sample.
         """
-        if moments is None:
-            sample = RowSample.of(task, limit=limit)
-            return Description(encoded=self.encoder.describe(task), sample=sample)
         from_moments = getattr(self.encoder, "describe_moments", None)
-        encoded = self.encoder.describe(task) if from_moments is None else from_moments(moments)
-        return Description(encoded=encoded, sample=moments.sample(limit=limit))
+        if moments is None or from_moments is None:
+            encoded = self.encoder.describe(task)
+        else:
+            encoded = from_moments(moments)
+        return Description(encoded=encoded, sample=RowSample.of(task, limit=limit))
 
     def forward(
         self, descriptions: Sequence[Description], *, prices: Tensor, latents: Sequence[Tensor]
