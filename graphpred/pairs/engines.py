@@ -165,6 +165,15 @@ def _dask_engine(jobs: int, address: str | None) -> Iterator[Engine]:
             raise EngineError(f"{where} failed: {_first_line(error)}") from error
 
 
+_WORKER_START = """\
+import signal
+from distributed import Client
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours
+Client.__del__ = lambda self: None  # at the end of a worker it finds no event loop, and complains
+"""
+
+
 def _local_cluster(jobs: int) -> Any:
     """A scheduler in this process and workers in their own, restarted when they die."""
     from distributed import LocalCluster  # noqa: PLC0415 - an extra
@@ -175,8 +184,11 @@ def _local_cluster(jobs: int) -> Any:
         processes=True,
         memory_limit=None,
         dashboard_address=None,
+        scheduler_kwargs={
+            "dashboard_address": ":0"
+        },  # its port: of several runs, each takes its own
         silence_logs=logging.CRITICAL + 1,
-        preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],  # Ctrl-C is ours
+        preload=[_WORKER_START],
     )
 
 
