@@ -24,7 +24,7 @@ from graphpred.activations import ACTIVATIONS
 from graphpred.architecture import Architecture
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
-from graphpred.searchers import SEARCHERS, search
+from graphpred.searchers import SEARCHERS, driver, search
 from graphpred.searchers.base import ProposingSearcher
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
@@ -186,6 +186,26 @@ class SearcherConformance:
         np.testing.assert_array_equal(np.random.get_state()[1], before[1])
         assert random.getstate() == before[2]
         assert torch.get_num_threads() == threads
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("n", [1, 2, 5])
+    def test_a_search_goes_on_from_its_state(self, searcher, kind, n, monkeypatch):
+        monkeypatch.setattr(driver, "BATCH", 2)
+        whole = list(self.run(searcher, kind=kind, evaluations=2))
+        stopped = self.run(searcher, kind=kind, evaluations=2)
+        list(itertools.islice(stopped, n))
+        state = stopped.state
+
+        resumed = self.run(searcher, kind=kind, evaluations=2, after=state)
+        rest = list(resumed)
+
+        assert state.ledger.trials < n
+        assert fingerprint(rest) == fingerprint(whole[state.ledger.trials :])
+        list(stopped)
+        assert resumed.ledger.networks == stopped.ledger.networks
+        assert resumed.ledger.network_steps == stopped.ledger.network_steps
+        again = list(self.run(searcher, kind=kind, evaluations=2, after=state))
+        assert fingerprint(again) == fingerprint(rest)
 
     def test_two_searches_can_take_turns(self, searcher):
         alone = fingerprint(self.run(searcher))

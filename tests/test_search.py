@@ -29,14 +29,14 @@ class OneByOne:
         self.setting = setting
 
     def run(self):
-        setting, n_trials = self.setting, 0
+        setting = self.setting
         while setting.ledger.steps_left >= setting.steps:
             z = setting.space.sample(
                 generator=setting.generator,
                 n_edges=setting.space.n_edges_at(min(setting.densities)),
             )
-            yield from evaluate([Proposal(architecture=z)], setting=setting, first_number=n_trials)
-            n_trials += 1
+            number = setting.ledger.trials
+            yield evaluate([Proposal(architecture=z)], setting=setting, first_number=number)
 
 
 class TestSearchers(SearcherConformance):
@@ -239,6 +239,39 @@ def test_a_trial_does_not_depend_on_its_neighbours(monkeypatch):
         torch.testing.assert_close(one.weights.edge, other.weights.edge, atol=1e-5, rtol=1e-5)
 
 
+def test_a_state_counts_what_was_spent_and_fits_one_search_only():
+    task = tiny_task()
+    running = search(task, tiny_space(task), evaluations=3)
+    next(running)
+    before = running.state
+    list(running)
+    state = running.state
+
+    assert (before.ledger.trials, state.ledger.trials) == (0, 3)
+    assert (before.ledger.networks, state.ledger.networks) == (0, 3)
+    assert 0 < state.ledger.cpu_seconds <= running.ledger.cpu_seconds
+    for changed, message in (
+        ({"seed": 1}, "with seed 0; got 1"),
+        ({"searcher": "random_live"}, "with searcher 'random'; got 'random_live'"),
+        ({"steps": 50}, "with steps 100; got 50"),
+    ):
+        with pytest.raises(InputError, match=message):
+            search(task, tiny_space(task), evaluations=3, after=state, **changed)
+
+
+def test_a_resumed_search_may_have_a_larger_budget():
+    task = tiny_task()
+    short = search(task, tiny_space(task), evaluations=3, seed=1)
+    first = list(short)
+
+    trials = list(search(task, tiny_space(task), evaluations=5, seed=1, after=short.state))
+
+    whole = list(search(task, tiny_space(task), evaluations=5, seed=1))
+    assert [(t.number, t.architecture, t.seed) for t in first + trials] == [
+        (t.number, t.architecture, t.seed) for t in whole
+    ]
+
+
 def test_ledger_refuses_what_the_budget_does_not_hold():
     ledger = Ledger(evaluations=2)
     ledger.charge(networks=1, network_steps=150)
@@ -420,9 +453,9 @@ class MadeUp:
         pass
 
     def run(self):
-        yield made_up_trial(0, n_edges=20, train_loss=0.0, loss=0.5)
-        yield made_up_trial(1, n_edges=10, train_loss=0.1, loss=0.2)
-        yield made_up_trial(2, n_edges=1, train_loss=0.3, loss=0.3)
+        first = made_up_trial(0, n_edges=20, train_loss=0.0, loss=0.5)
+        yield [first, made_up_trial(1, n_edges=10, train_loss=0.1, loss=0.2)]
+        yield [made_up_trial(2, n_edges=1, train_loss=0.3, loss=0.3)]
 
 
 def test_price_is_chosen_by_validation_among_the_best_by_training(monkeypatch):

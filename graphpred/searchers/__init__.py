@@ -4,12 +4,11 @@ from graphpred.searchers.base import (
     SEARCHERS,
     Ledger,
     Proposal,
-    Search,
     SearcherFactory,
     Setting,
     Trial,
-    search,
 )
+from graphpred.searchers.driver import Search, SearchState, search
 from graphpred.searchers.exhaustive import ExhaustiveSearch
 from graphpred.searchers.halving import HalvingSearch
 from graphpred.searchers.random import random_live_search, random_search
@@ -25,6 +24,7 @@ __all__ = [
     "Ledger",
     "Proposal",
     "Search",
+    "SearchState",
     "SearcherFactory",
     "Setting",
     "Trial",

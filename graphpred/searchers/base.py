@@ -1,27 +1,26 @@
-"""What every searcher shares: proposals, trials, the ledger, the two protocols and the driver.
+"""What every searcher shares: proposals, trials, the ledger, the protocols, and the training.
 
 A *proposing* searcher names architectures and is told how they did; the driver trains them
 together. A *self-running* searcher trains on its own account (gates, pruning, growing networks)
-and yields trials. Both charge one ledger, in which one evaluation is 100 network-steps.
+and yields trials. Both charge one ledger, in which one evaluation is 100 network-steps. Both work
+in rounds, between which a search can be put down and taken up again, see ``driver``.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.objective import Objective, default_loss
+from graphpred.objective import Objective
 from graphpred.population import LEARNING_RATE, TUNING_RATE, Halving, Population
-from graphpred.seeds import derived_seed, generator_for
+from graphpred.seeds import derived_seed
 from graphpred.space import SearchSpace
 from graphpred.task import Task
-from graphpred.threads import one_thread
 from graphpred.weights import Weights
 
 STEPS_PER_EVALUATION = 100
@@ -118,14 +117,21 @@ class Ledger:
             self.cpu_seconds += time.process_time() - self._since
             self._since = None
 
+    def copied(self, **changes: Any) -> "Ledger":
+        """As it is now, with a clock of its own that stands."""
+        spent = self.cpu_seconds + self._running_seconds()
+        return replace(self, **{"cpu_seconds": spent, "_since": None} | changes)
+
     def _steps_unspent(self) -> int:
         return self.evaluations * STEPS_PER_EVALUATION - self.network_steps
 
     def _time_is_up(self) -> bool:
         if self.cpu_budget is None:
             return False
-        running = 0.0 if self._since is None else time.process_time() - self._since
-        return self.cpu_seconds + running >= self.cpu_budget
+        return self.cpu_seconds + self._running_seconds() >= self.cpu_budget
+
+    def _running_seconds(self) -> float:
+        return 0.0 if self._since is None else time.process_time() - self._since
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -170,8 +176,24 @@ class ProposingSearcher(Protocol):
 class RunningSearcher(Protocol):
     """Trains on its own account, charging ``Setting.ledger``."""
 
-    def run(self) -> Iterator[Trial]:
-        """Yield trials until the budget is spent."""
+    def run(self) -> Iterator[Sequence[Trial]]:
+        """Yield the trials of one round after another until the budget is spent.
+
+        The first trial of a round has the number ``Setting.ledger.trials``.
+        """
+        ...
+
+
+@runtime_checkable
+class RememberingSearcher(Protocol):
+    """Either kind of searcher, if it knows more after a round than its generator does."""
+
+    def state(self) -> dict[str, Any]:
+        """What it has learnt. Anything that ``copy.deepcopy`` copies."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state``, given before the first round."""
         ...
 
 
@@ -179,110 +201,6 @@ Searcher = ProposingSearcher | RunningSearcher
 SearcherFactory = Callable[[Setting], Searcher]
 SEARCHERS: dict[str, SearcherFactory] = {}
 """Every searcher by name; add one with ``SEARCHERS["name"] = factory``."""
-
-
-class Search(Iterator[Trial]):
-    """A running search: iterate over it for its trials, look at its ledger at any time."""
-
-    def __init__(self, searcher: Searcher, *, setting: Setting) -> None:
-        self.ledger = setting.ledger
-        if isinstance(searcher, RunningSearcher):
-            self._trials = searcher.run()
-        else:
-            self._trials = _drive(searcher, setting)
-
-    def __next__(self) -> Trial:
-        with self.ledger.running(), one_thread():
-            trial = next(self._trials)
-        self.ledger.trials += 1
-        self.ledger.diverged += math.isinf(trial.loss)
-        return trial
-
-
-def search(
-    task: Task,
-    space: SearchSpace,
-    *,
-    searcher: str = "random",
-    objective: Objective | None = None,
-    evaluations: int = 100,
-    cpu_seconds: float | None = None,
-    densities: Sequence[float] | None = None,
-    steps: int = STEPS_PER_EVALUATION,
-    seed: int = 0,
-) -> Search:
-    """Search a space for the architecture with the least 𝔏 on the validation part.
-
-    Args:
-        task: The data; its test part is never touched.
-        space: Its widths must begin with the task's features and end with its outputs.
-        searcher: A key of ``SEARCHERS``.
-        objective: 𝔏; by default the error, or 1 − R², without a price.
-        evaluations: Budget; one evaluation is 100 network-steps.
-        cpu_seconds: Another budget; once they are spent, and a trial is there, nothing more is
-            trained. The trials then depend on the machine.
-        densities: Densities at which random searchers draw, in turn; by default the space's.
-        steps: Training steps of every candidate.
-        seed: The same seed gives the same trials.
-
-    Returns:
-        An iterator of ``Trial`` with a ``ledger``.
-
-    Raises:
-        InputError: If an argument does not fit the others.
-    """
-    if searcher not in SEARCHERS:
-        raise InputError(f"searcher must be one of {', '.join(SEARCHERS)}; got {searcher!r}.")
-    objective = objective or Objective(loss=default_loss(task.kind))
-    if objective.kind != task.kind:
-        raise InputError(f"the loss must be for {task.kind}; got {objective.loss!r}.")
-    if (space.widths[0], space.widths[-1]) != (task.n_features, task.n_outputs):
-        raise InputError(
-            f"the space must lead from {task.n_features} features to {task.n_outputs} outputs; "
-            f"got widths {space.widths}."
-        )
-    if evaluations < 1 or steps < 1:
-        raise InputError(f"evaluations and steps must be at least 1; got {evaluations}, {steps}.")
-    if cpu_seconds is not None and not 0 < cpu_seconds < math.inf:
-        raise InputError(f"cpu_seconds must be a positive number; got {cpu_seconds}.")
-    densities = (space.density,) if densities is None else tuple(map(float, densities))
-    if not densities or not all(0 < density <= 1 for density in densities):
-        raise InputError(f"densities must be in (0, 1]; got {list(densities)}.")
-    setting = Setting(
-        task=task,
-        space=space,
-        objective=objective,
-        densities=densities,
-        steps=steps,
-        generator=generator_for(seed, "searcher", searcher),
-        seed=seed,
-        ledger=Ledger(evaluations=evaluations, cpu_budget=cpu_seconds),
-    )
-    return Search(SEARCHERS[searcher](setting), setting=setting)
-
-
-def _drive(searcher: ProposingSearcher, setting: Setting) -> Iterator[Trial]:
-    """Ask, train together, tell; until the budget or the proposals end."""
-    n_trials = 0
-    while True:
-        affordable = setting.ledger.steps_left // setting.steps
-        proposals = _within(searcher.ask(min(BATCH, affordable)), setting) if affordable else []
-        if not proposals:
-            return
-        trials = evaluate(proposals, setting=setting, first_number=n_trials)
-        n_trials += len(trials)
-        searcher.tell(trials)
-        yield from trials
-
-
-def _within(proposals: list[Proposal], setting: Setting) -> list[Proposal]:
-    """As many of the proposals as the budget holds."""
-    left = setting.ledger.steps_left
-    for i, proposal in enumerate(proposals):
-        left -= setting.steps if proposal.steps is None else proposal.steps
-        if left < 0:
-            return proposals[:i]
-    return proposals
 
 
 def evaluate(proposals: Sequence[Proposal], *, setting: Setting, first_number: int) -> list[Trial]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -33,13 +34,24 @@ class ExhaustiveSearch:
                 f"got 2^{setting.space.log2_size:.1f}. Use fewer neurons or activations."
             )
         self._architectures = distinct_architectures(setting.space)
+        self._n_given = 0
 
     def ask(self, k: int) -> list[Proposal]:
         """The next k architectures."""
-        return [Proposal(architecture=z) for z in itertools.islice(self._architectures, k)]
+        given = [Proposal(architecture=z) for z in itertools.islice(self._architectures, k)]
+        self._n_given += len(given)
+        return given
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Pass: the order is fixed."""
+
+    def state(self) -> dict[str, Any]:
+        """How many were given."""
+        return {"n_given": self._n_given}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Pass over those."""
+        self.ask(state["n_given"])
 
 
 def distinct_architectures(space: SearchSpace) -> Iterator[Architecture]:

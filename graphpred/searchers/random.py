@@ -1,7 +1,7 @@
 """Random search at fixed densities, the base algorithm of the paper, and its fairer form."""
 
-import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
@@ -20,14 +20,26 @@ class RandomSearch:
         self._draw = draw
         space = setting.space
         n_edges = [max(space.n_layers, space.n_edges_at(d)) for d in setting.densities]
-        self._n_edges = itertools.cycle(n_edges)
+        self._n_edges = n_edges
+        self._n_drawn = 0
 
     def ask(self, k: int) -> list[Proposal]:
         """Draw k architectures."""
-        return [Proposal(architecture=self._draw(next(self._n_edges))) for _ in range(k)]
+        numbers = range(self._n_drawn, self._n_drawn + k)
+        self._n_drawn += k
+        sizes = [self._n_edges[i % len(self._n_edges)] for i in numbers]
+        return [Proposal(architecture=self._draw(n_edges)) for n_edges in sizes]
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Pass: the next draw does not depend on the last."""
+
+    def state(self) -> dict[str, Any]:
+        """Which density is next."""
+        return {"n_drawn": self._n_drawn}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with that density."""
+        self._n_drawn = state["n_drawn"]
 
 
 def random_search(setting: Setting) -> RandomSearch:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from graphpred.errors import InputError
 from graphpred.objective import Objective, default_loss
-from graphpred.searchers.base import Trial, search
+from graphpred.searchers.base import Trial
+from graphpred.searchers.driver import search
 from graphpred.space import SearchSpace
 from graphpred.task import Task
 
