@@ -21,7 +21,7 @@ class PricedDecoder:
         self.hidden = 4 * torch.rand(1, n, h, generator=generator) - 4
         self.output = 4 * torch.rand(1, h, c, generator=generator) - 4
 
-    def __call__(self, embeddings, *, samples, prices, latents):
+    def __call__(self, embeddings, *, samples, prices, latents, allowed):
         off = prices.log()[:, None, None]
         hidden, output = (self.hidden - off).clamp(min=0), (self.output - off).clamp(min=0)
         (n_sets, h, c), a = output.shape, 2

@@ -118,6 +118,7 @@ class Decoder(nn.Module):
         samples: Sequence[RowSample],
         prices: Tensor,
         latents: Sequence[Tensor],
+        allowed: Tensor | None = None,
     ) -> list[Decoded]:
         """Decode one network a data set; all data sets are of one shape and kind.
 
@@ -126,6 +127,7 @@ class Decoder(nn.Module):
             samples: Of their rows.
             prices: λ of every data set, positive. Float, shape ``(G,)``.
             latents: Of the hidden neurons of every data set, each ``(h, LATENT_SIZE)``.
+            allowed: Activation classes that may be drawn; None for all. Bool, shape ``(a,)``.
 
         Returns:
             The networks before the first round of refinement, and after every round.
@@ -142,7 +144,9 @@ class Decoder(nn.Module):
                 "data sets that are decoded together must be of one shape and kind, with "
                 f"{LATENT_SIZE} numbers a latent; got {sorted(shapes)}."
             )
-        draft = self.drafter(embeddings, prices=prices, latents=torch.stack(list(latents)))
+        draft = self.drafter(
+            embeddings, prices=prices, latents=torch.stack(list(latents)), allowed=allowed
+        )
         classes = torch.tensor(self._activations, device=prices.device)[draft.choice]
         rows = Rows.of(samples, device=prices.device)
         states = self.refiner(draft, rows=rows, prices=prices, classes=classes)

@@ -7,8 +7,9 @@ fitted and cut (``graphpred.meta.surgery``), so that early layers learn what lat
 Notation: n features; h_1, h_2, … hidden neurons a layer; c outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.meta.feedback import activated
 from graphpred.meta.model import MetaModel
+from graphpred.meta.prediction import Prediction
 from graphpred.meta.samples import FIT_LIMIT, RowSample
 from graphpred.meta.surgery import MOST_OPERATED, draft_size, operated
 from graphpred.searchers import Proposal
@@ -28,7 +30,13 @@ _LEAST_DEVIATION = 1e-3  # of what a hidden neuron says
 
 @torch.no_grad()
 def predict_deep(
-    model: MetaModel, task: Task, *, hidden: Sequence[int], n_edges: int, seed: int = 0
+    model: MetaModel,
+    task: Task,
+    *,
+    hidden: Sequence[int],
+    n_edges: int,
+    activations: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Proposal:
     """A network with any number of hidden layers, and its weights.
 
@@ -37,6 +45,7 @@ def predict_deep(
         task: The data set.
         hidden: h_1, h_2, …
         n_edges: Largest K*, at most ``MOST_OPERATED``.
+        activations: Those that hidden neurons may have, some of the model's; None for all.
         seed: Of the latents.
 
     Raises:
@@ -48,16 +57,17 @@ def predict_deep(
         raise InputError(f"hidden must be positive numbers of neurons; got {tuple(hidden)}.")
     if not depth <= n_edges <= MOST_OPERATED:
         raise InputError(f"n_edges must be in {depth} … {MOST_OPERATED}; got {n_edges}.")
-    draft = _grown(model, task, hidden=hidden, n_edges=draft_size(n_edges), seed=seed)
+    predict = partial(model.predict, activations=activations, seed=seed)
+    draft = _grown(predict, task, hidden=hidden, n_edges=draft_size(n_edges))
     return operated(draft, sample=RowSample.of(task, limit=FIT_LIMIT), limit=n_edges).proposal
 
 
 def _grown(
-    model: MetaModel, task: Task, *, hidden: Sequence[int], n_edges: int, seed: int
+    predict: Callable[..., Prediction], task: Task, *, hidden: Sequence[int], n_edges: int
 ) -> Proposal:
     """All layers, each predicted from what the one before says; no more than ``n_edges``."""
     share = max(2, n_edges // len(hidden))
-    prediction = model.predict(task, n_hidden=hidden[0], seed=seed)
+    prediction = predict(task, n_hidden=hidden[0])
     first = prediction.fitted(share).chosen(share)
     if len(hidden) == 1:
         return first
@@ -66,7 +76,7 @@ def _grown(
     deviation = values[task.split.train].std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
     names = tuple(f"h{i}" for i in live.tolist())
     above = replace(task, X=(values - mean) / deviation, feature_names=names, encoder=None)
-    rest = _grown(model, above, hidden=hidden[1:], n_edges=n_edges - share, seed=seed)
+    rest = _grown(predict, above, hidden=hidden[1:], n_edges=n_edges - share)
     return _stacked(first, rest, live=live, mean=mean, deviation=deviation)
 
 
@@ -109,10 +119,10 @@ def _stacked(
     widths = (n, h, *above.widths[1:])
     activation = torch.cat([below.activation[: n + h], above.activation[n_live:]])
     bias = torch.cat([start.bias[:h], moved])
-    return _without_dead_edges(edges, edge, activation=activation, widths=widths, bias=bias)
+    return live_proposal(edges, edge, activation=activation, widths=widths, bias=bias)
 
 
-def _without_dead_edges(
+def live_proposal(
     edges: Tensor, edge: Tensor, *, activation: Tensor, widths: tuple[int, ...], bias: Tensor
 ) -> Proposal:
     """A network of the edges that are on a path, with their weights."""

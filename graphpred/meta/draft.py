@@ -120,13 +120,21 @@ class Drafter(nn.Module):
             self.sparsity.weight[0, 0] = -2 * _PRICE_SLOPE  # the context has half the log price
             self.sparsity.bias.fill_(_PRICE_SLOPE * math.log(_MIDDLE_PRICE))
 
-    def forward(self, embeddings: Sequence[Embedding], *, prices: Tensor, latents: Tensor) -> Draft:
+    def forward(
+        self,
+        embeddings: Sequence[Embedding],
+        *,
+        prices: Tensor,
+        latents: Tensor,
+        allowed: Tensor | None = None,
+    ) -> Draft:
         """Guess one network a data set.
 
         Args:
             embeddings: One a data set, of one shape.
             prices: λ of every data set, positive. Float, shape ``(G,)``.
             latents: Of the hidden neurons. Float, shape ``(G, h, LATENT_SIZE)``.
+            allowed: Activation classes that may be drawn; None for all. Bool, shape ``(a,)``.
         """
         features, outputs, relations, bias = _stacked(embeddings)
         n, h, c = features.shape[1], latents.shape[1], outputs.shape[1]
@@ -141,6 +149,8 @@ class Drafter(nn.Module):
         slots = self.slot_norm(slots)
         # What a class is worth is learned from use alone; see ``relaxed.usage_loss``.
         activation = _explored(self.activation(slots.detach()))
+        if allowed is not None:
+            activation = activation.masked_fill(~allowed, -math.inf).log_softmax(dim=2)
         choice = (activation + _gumbel(latents[:, :, : self.n_activations])).argmax(dim=2)
         one_hot = nn.functional.one_hot(choice, self.n_activations).to(slots)
         slots = slots + self.chosen(one_hot)

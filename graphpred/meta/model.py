@@ -158,6 +158,7 @@ class MetaModel(nn.Module):
         *,
         price: float = 0.1,
         n_hidden: int | None = None,
+        activations: Sequence[str] | None = None,
         seed: int = 0,
         moments: Moments | None = None,
     ) -> Prediction:
@@ -167,17 +168,20 @@ class MetaModel(nn.Module):
             task: The data set.
             price: λ = C·N, positive: what an edge costs.
             n_hidden: Hidden neurons; by default as many as features.
+            activations: Those that hidden neurons may have, some of the model's; None for all.
             seed: Seed of the latents of the hidden neurons.
             moments: See ``describe``.
 
         Raises:
-            InputError: If the price or ``n_hidden`` is not positive.
+            InputError: If the price or ``n_hidden`` is not positive, or an activation is not one of
+                the model's.
         """
         if not 0 < price < math.inf:
             raise InputError(f"price must be a positive number; got {price}.")
         n_hidden = task.n_features if n_hidden is None else n_hidden
         if n_hidden < 1:
             raise InputError(f"n_hidden must be at least 1; got {n_hidden}.")
+        allowed = None if activations is None else self._allowed(activations)
         training = self.training
         self.eval()
         description = self.describe(task, moments=moments)
@@ -192,7 +196,18 @@ class MetaModel(nn.Module):
             activations=self.config.activations,
             latents=[draw_latents(n_hidden, generator=generator) for _ in range(N_DRAFTS)],
             familiarity=self.familiarity.of(embedding),
+            allowed=allowed,
         )
+
+    def _allowed(self, activations: Sequence[str]) -> Tensor:
+        """Which of its activation classes are among some. Bool, shape ``(a,)``."""
+        known = self.config.activations
+        if not activations or not set(activations) <= set(known):
+            raise InputError(
+                f"activations must be some of {', '.join(known)}; got {', '.join(activations)}."
+            )
+        device = next(self.parameters()).device
+        return torch.tensor([name in activations for name in known], device=device)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with the config and the card as JSON metadata."""

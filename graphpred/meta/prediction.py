@@ -68,6 +68,7 @@ class Prediction:
     _sample: RowSample
     _latents: Tensor
     _others: tuple[Tensor, ...]
+    _allowed: Tensor | None
 
     @classmethod
     def decode(
@@ -80,6 +81,7 @@ class Prediction:
         activations: tuple[str, ...],
         latents: Sequence[Tensor],
         familiarity: float | None = None,
+        allowed: Tensor | None = None,
     ) -> "Prediction":
         """Decode one embedding at a price, with a sample of the rows.
 
@@ -91,6 +93,7 @@ class Prediction:
             activations: Names of the a activation classes.
             latents: Of the hidden neurons; several drafts, of which ``proposal`` keeps the best.
             familiarity: Of the data set.
+            allowed: Activation classes that may be drawn; None for all. Bool, shape ``(a,)``.
         """
         empty = torch.empty(0)
         blank = cls(
@@ -108,6 +111,7 @@ class Prediction:
             _sample=sample,
             _latents=latents[0],
             _others=tuple(latents[1:]),
+            _allowed=allowed,
         )
         return blank._decoded([(price, latents[0])])[0]
 
@@ -303,6 +307,7 @@ class Prediction:
             samples=[shown] * len(wanted),
             prices=torch.tensor([price for price, _ in wanted], device=device),
             latents=[latents.to(device) for _, latents in wanted],
+            allowed=self._allowed,
         )[-1]
         first, second = decoded.probabilities
         share = decoded.activation.exp()

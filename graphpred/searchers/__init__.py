@@ -7,6 +7,7 @@ from graphpred.searchers.base import (
     SearcherFactory,
     Setting,
     Trial,
+    plugged_in,
 )
 from graphpred.searchers.driver import Search, SearchState, search
 from graphpred.searchers.exhaustive import ExhaustiveSearch
@@ -18,6 +19,7 @@ SEARCHERS["random"] = random_search
 SEARCHERS["random_live"] = random_live_search
 SEARCHERS["exhaustive"] = ExhaustiveSearch
 SEARCHERS["halving"] = HalvingSearch
+SEARCHERS["meta_model"] = plugged_in("graphpred.meta.searcher:MetaModelSearch")
 
 __all__ = [
     "SEARCHERS",

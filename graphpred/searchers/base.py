@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -201,6 +202,21 @@ Searcher = ProposingSearcher | RunningSearcher
 SearcherFactory = Callable[[Setting], Searcher]
 SEARCHERS: dict[str, SearcherFactory] = {}
 """Every searcher by name; add one with ``SEARCHERS["name"] = factory``."""
+
+
+def plugged_in(place: str) -> SearcherFactory:
+    """A factory that is imported when it is first used: what a searcher needs may weigh much.
+
+    Args:
+        place: ``module:name``; the module may lie in a layer above this one.
+    """
+
+    def factory(setting: Setting) -> Searcher:
+        module, name = place.split(":")
+        made: Searcher = getattr(import_module(module), name)(setting)
+        return made
+
+    return factory
 
 
 def evaluate(proposals: Sequence[Proposal], *, setting: Setting, first_number: int) -> list[Trial]:
