@@ -3,6 +3,7 @@
 import typer
 
 from graphpred.cli.apply import apply
+from graphpred.cli.compare import compare
 from graphpred.cli.demo import demo
 from graphpred.cli.generate import generate
 from graphpred.cli.predict import predict
@@ -15,5 +16,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, generate, train, predict, apply, report):
+for command in (demo, generate, train, predict, apply, report, compare):
     app.command()(command)
