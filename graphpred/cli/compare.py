@@ -26,8 +26,9 @@ def compare(
     data: Annotated[list[str], typer.Argument(help="Tables, or names of scikit-learn's sets.")],
     target: Annotated[str | None, typer.Option(help="Target column; the last by default.")] = None,
     methods: Annotated[
-        str, typer.Option(help="Names of searchers with commas between, or all.")
-    ] = ALL,
+        list[str] | None,
+        typer.Option(help="Searchers, with commas between or repeated; all by default."),
+    ] = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="Budget of a search, in networks trained for 100 steps.")
     ] = 100,
@@ -47,7 +48,8 @@ def compare(
 ) -> None:
     """Compare searchers on data sets: ranks, costs, anytime curves."""
     with clear_errors():
-        names = () if methods == ALL else tuple(filter(None, methods.split(",")))
+        named = [name for text in methods or [ALL] for name in text.split(",") if name]
+        names = () if ALL in named else tuple(dict.fromkeys(named))
         config = CompareConfig(
             methods=names,
             evaluations=evaluations,
@@ -56,7 +58,7 @@ def compare(
             price=price,
             rows=rows,
         )
-        for name in SEARCHERS if methods == ALL else names:
+        for name in names or SEARCHERS:
             if extra := missing(name):
                 notice(f"{name} is left out: pip install 'graphpred[{extra}]' adds what it needs.")
         states = run_comparison(
