@@ -165,7 +165,7 @@ def test_the_likely_edges_of_a_fitted_prediction_are_its_network(any_prediction,
     assert torch.equal(proposal.start.bias, torch.cat(fitted.biases))
     if limit is None:
         assert fitted.price == any_prediction.price
-        assert proposal.architecture.n_edges <= any_prediction.at(any_prediction.price)._n_live
+        assert proposal.architecture.n_edges <= any_prediction.at(any_prediction.price).n_live_edges
 
 
 def test_at_another_price_a_fitted_prediction_is_a_draft_again(prediction):

@@ -237,7 +237,7 @@ class Prediction:
 
     def _operable(self, limit: int | None) -> int | None:
         """How many edges a network is to be cut down to; None if it is not to be cut so."""
-        size = self._n_live if limit is None else limit
+        size = self.n_live_edges if limit is None else limit
         return size if 2 <= size <= MOST_OPERATED else None
 
     def _draft(self, limit: int | None) -> "Prediction":
@@ -250,7 +250,7 @@ class Prediction:
             return _SURPLUS_PRICE * self.price
         low, high = PRICE_RANGE
         prices = [low * (high / low) ** (i / (_DRAFT_GRID - 1)) for i in range(_DRAFT_GRID)]
-        n_live = [one._n_live for one in self.along(prices)]
+        n_live = [one.n_live_edges for one in self.along(prices)]
         best = max((i for i, n in enumerate(n_live) if n >= draft_size(limit)), default=0)
         return math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)])
 
@@ -351,7 +351,7 @@ class Prediction:
         for _ in range(2):
             prices = [low * (high / low) ** (i / (size - 1)) for i in range(size)]
             found = self.along(prices)
-            n_live = [one._n_live for one in found]
+            n_live = [one.n_live_edges for one in found]
             off = [abs(math.log(max(n, 0.5) / limit)) for n in n_live]
             tried += zip(off, found, strict=True)
             best = max((i for i, n in enumerate(n_live) if n >= limit), default=0)
@@ -361,7 +361,7 @@ class Prediction:
         return replace(_fittest(nearest, limit=limit), _others=self._others).settled(limit)
 
     @property
-    def _n_live(self) -> int:
+    def n_live_edges(self) -> int:
         """Live edges among the likely ones."""
         return self._edges.top(self._n_likely).architecture.n_edges
 

@@ -72,10 +72,10 @@ class MetaModelSearch:
         """The prediction alone, then some draws, then children."""
         n_left = N_DRAWS - self._n_asked
         if self._n_asked == 0:
-            proposals = [self._drawn(0)]
+            proposals = self._drawn(range(1))
         elif n_left > 0:
             n_drawn = min(k, n_left, _DRAWN_TOGETHER)
-            proposals = [self._drawn(self._n_asked + i) for i in range(n_drawn)]
+            proposals = self._drawn(range(self._n_asked, self._n_asked + n_drawn))
         else:
             proposals = [self._child() for _ in range(min(k, _CHILDREN))]
         self._n_asked += len(proposals)
@@ -115,26 +115,33 @@ class MetaModelSearch:
         penalty = self._setting.objective.penalty
         return not callable(penalty) and penalty > 0
 
-    def _drawn(self, number: int) -> Proposal:
-        """The prediction, or one with other latents, at the density whose turn it is."""
-        setting, limit = self._setting, self._limits[number % len(self._limits)]
+    def _drawn(self, numbers: range) -> list[Proposal]:
+        """Draws of some numbers, each at the density whose turn it is; 0 is the prediction."""
+        setting = self._setting
+        limits = [self._limits[number % len(self._limits)] for number in numbers]
         if setting.space.n_layers > 2:
-            return predict_deep(
-                self._model,
-                setting.task,
-                hidden=setting.space.widths[1:-1],
-                n_edges=min(limit, MOST_OPERATED),
-                activations=self._activations,
-                seed=setting.seed + number,
-            )
-        own = self._prediction
-        if number:
-            (own,) = own.redraw(1, generator=setting.generator)
+            return [
+                predict_deep(
+                    self._model,
+                    setting.task,
+                    hidden=setting.space.widths[1:-1],
+                    n_edges=min(limit, MOST_OPERATED),
+                    activations=self._activations,
+                    seed=setting.seed + number,
+                )
+                for number, limit in zip(numbers, limits, strict=True)
+            ]
+        own, generator = self._prediction, setting.generator
         if self._is_priced:
-            free = own.fitted().chosen()
-            if 0 < free.architecture.n_live_edges <= limit:
-                return free
-        return own.proposal(n_edges=limit)
+            likely = max(2, own.n_live_edges)
+            limits = [min(limit, likely) for limit in limits]
+        if numbers[0] == 0:
+            return [own.proposal(n_edges=limits[0])]
+        draws = {
+            limit: iter(own.sample(limits.count(limit), generator=generator, n_edges=limit))
+            for limit in dict.fromkeys(limits)
+        }
+        return [next(draws[limit]) for limit in limits]
 
     # Children
 
