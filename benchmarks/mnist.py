@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from graphpred.architecture import Architecture
-from graphpred.experiments.sparsified import gradually_pruned, snip_architectures
 from graphpred.meta.model import MetaModel
 from graphpred.population import Population
+from graphpred.searchers.sparsified import gradually_pruned, snip_architectures
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
 from graphpred.split import Split
@@ -55,7 +55,7 @@ def methods(task: Task, *, model: MetaModel, options: argparse.Namespace) -> dic
     z, k = proposal.architecture, proposal.architecture.n_live_edges
     live = space.sample_live(generator=generator_for(0, "live"), n_edges=k)
     dense = space.sample(generator=generator_for(0, "dense"), n_edges=space.n_possible_edges)
-    (snip,) = snip_architectures([dense], task, n_edges=k, seeds=[0], batch_seed=0)
+    (snip,) = snip_architectures([dense], task, n_edges=[k], seeds=[0], batch_seed=0)
 
     def fitted(architecture: Architecture, weights: Any = None) -> Train:
         def train(rate: float, steps: int) -> Population:
@@ -66,7 +66,7 @@ def methods(task: Task, *, model: MetaModel, options: argparse.Namespace) -> dic
 
     def pruned(rate: float, steps: int) -> Population:
         return gradually_pruned(
-            [dense], task, n_edges=k, steps=steps, rate=rate, seeds=[0], batch_seed=0
+            [dense], task, n_edges=[k], steps=steps, rate=rate, seeds=[0], batch_seed=0
         )
 
     return {

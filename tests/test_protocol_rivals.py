@@ -15,15 +15,15 @@ from graphpred.experiments.pool import Pool
 from graphpred.experiments.predicted import Front, front, hypervolume, shuffled
 from graphpred.experiments.protocol import DataSet, cells
 from graphpred.experiments.rivals import RIVALS
-from graphpred.experiments.sparsified import (
+from graphpred.pairs.generate import GenerateConfig, generate_pairs
+from graphpred.pairs.store import PairStore
+from graphpred.population import Population
+from graphpred.searchers.sparsified import (
     gradually_pruned,
     saliency,
     snip_architectures,
     strongest_live,
 )
-from graphpred.pairs.generate import GenerateConfig, generate_pairs
-from graphpred.pairs.store import PairStore
-from graphpred.population import Population
 from graphpred.space import SearchSpace
 from graphpred.weights import initial_weights
 
@@ -97,7 +97,7 @@ def test_pruning_nothing_is_dense_training(kind):
     pruned = gradually_pruned(
         networks,
         task,
-        n_edges=networks[0].n_edges,
+        n_edges=[networks[0].n_edges] * 2,
         steps=30,
         rate=0.03,
         seeds=[1, 2],
@@ -114,7 +114,7 @@ def test_pruning_ends_at_its_budget_and_learns():
     networks = dense((5, 5, 3))
 
     pruned = gradually_pruned(
-        networks, task, n_edges=15, steps=100, rate=0.03, seeds=[1, 2], batch_seed=0
+        networks, task, n_edges=[15, 15], steps=100, rate=0.03, seeds=[1, 2], batch_seed=0
     )
 
     assert all(14 <= z.n_live_edges == z.n_edges <= 15 for z in pruned.architectures)
@@ -143,7 +143,7 @@ def test_snip_keeps_the_most_salient_edges():
     task = toy_task(n=5, c=3, m=100)
     networks = dense((5, 5, 3))
 
-    kept = snip_architectures(networks, task, n_edges=10, seeds=[1, 2], batch_seed=0)
+    kept = snip_architectures(networks, task, n_edges=[10, 10], seeds=[1, 2], batch_seed=0)
 
     for z, whole, scores in zip(
         kept, networks, saliency(networks, task, seeds=[1, 2], batch_seed=0), strict=True

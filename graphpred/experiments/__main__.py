@@ -1,4 +1,4 @@
-"""``python -m graphpred.experiments NAME [--quick] [--out FOLDER]``: one experiment of the paper."""
+"""``python -m graphpred.experiments NAME [--quick]``: one experiment of the paper."""
 
 import argparse
 from importlib import import_module

@@ -20,7 +20,7 @@ from torch.nn import functional
 from graphpred.activations import IDENTITY
 from graphpred.architecture import Architecture
 from graphpred.experiments.outcome import Outcome
-from graphpred.experiments.sparsified import masked, strongest_live
+from graphpred.searchers.sparsified import masked, strongest_live
 from graphpred.task import Task
 from graphpred.weights import Weights
 

@@ -21,13 +21,13 @@ from graphpred.experiments.linear import (
 )
 from graphpred.experiments.outcome import Outcome
 from graphpred.experiments.protocol import Cell
-from graphpred.experiments.sparsified import (
+from graphpred.population import FITTED_RATE, LEARNING_RATE, Population
+from graphpred.searchers.sparsified import (
     gradually_pruned,
     masked,
     snip_architectures,
     strongest_live,
 )
-from graphpred.population import FITTED_RATE, LEARNING_RATE, Population
 
 RATES = {
     "live": {300: 0.03},
@@ -126,7 +126,7 @@ def _pruning(cell: Cell, numbers: range, rate: float) -> Outcome:
     population = gradually_pruned(
         _dense_architectures(cell, numbers),
         cell.task,
-        n_edges=cell.n_edges,
+        n_edges=[cell.n_edges] * len(numbers),
         steps=cell.steps,
         rate=rate,
         seeds=_seeds(cell, "dense", numbers),
@@ -141,7 +141,7 @@ def _snip(cell: Cell, numbers: range, rate: float) -> Outcome:
     networks = snip_architectures(
         _dense_architectures(cell, numbers),
         cell.task,
-        n_edges=cell.n_edges,
+        n_edges=[cell.n_edges] * len(numbers),
         seeds=seeds,
         batch_seed=cell.seed,
     )

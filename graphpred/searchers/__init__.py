@@ -12,13 +12,33 @@ from graphpred.searchers.base import (
 from graphpred.searchers.driver import Search, SearchState, search
 from graphpred.searchers.exhaustive import ExhaustiveSearch
 from graphpred.searchers.halving import HalvingSearch
+from graphpred.searchers.l0_gates import l0_gates_search
+from graphpred.searchers.nasnet import NasnetSearch
+from graphpred.searchers.ppo import ppo_search
+from graphpred.searchers.pruning import (
+    gradual_pruning_search,
+    magnitude_pruning_search,
+    snip_search,
+)
 from graphpred.searchers.random import random_live_search, random_search
+from graphpred.searchers.reinforce import independent_search, reinforce_search
+from graphpred.searchers.rigl import rigl_search, set_search
 from graphpred.searchers.tuning import TunedPenalty, tune_penalty
 
 SEARCHERS["random"] = random_search
 SEARCHERS["random_live"] = random_live_search
 SEARCHERS["exhaustive"] = ExhaustiveSearch
 SEARCHERS["halving"] = HalvingSearch
+SEARCHERS["reinforce"] = reinforce_search
+SEARCHERS["reinforce_independent"] = independent_search
+SEARCHERS["ppo"] = ppo_search
+SEARCHERS["nasnet"] = NasnetSearch
+SEARCHERS["magnitude_pruning"] = magnitude_pruning_search
+SEARCHERS["gradual_pruning"] = gradual_pruning_search
+SEARCHERS["snip"] = snip_search
+SEARCHERS["rigl"] = rigl_search
+SEARCHERS["set"] = set_search
+SEARCHERS["l0_gates"] = l0_gates_search
 SEARCHERS["meta_model"] = plugged_in("graphpred.meta.searcher:MetaModelSearch")
 
 __all__ = [

@@ -159,6 +159,11 @@ class Setting:
     seed: int
     ledger: Ledger
 
+    @property
+    def n_networks(self) -> int:
+        """Networks that the whole budget can train."""
+        return self.ledger.evaluations * STEPS_PER_EVALUATION // self.steps
+
 
 @runtime_checkable
 class ProposingSearcher(Protocol):
