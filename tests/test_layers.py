@@ -18,13 +18,14 @@ LAYERS = (
     {"tidying", "columns", "delimited", "tables", "encoding", "split", "targets", "task"},
     {"network"},
     {"population"},
+    {"reversible", "factored"},
     {"searchers"},
     {"pairs"},
     {"synthetic"},
     {"meta"},
     {"fitting", "streaming"},
     {"estimators"},
-    {"report", "export", "experiments"},
+    {"report", "export", "experiments", "compare"},
     {"cli"},
 )
 """Modules and packages of graphpred from the bottom up."""

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -56,7 +57,7 @@ def _setting(summary: dict[str, Any]) -> Text:
     settings, n = summary["settings"], len(summary["data"])
     named = ", ".join(summary["data"][:8]) + (", …" if n > 8 else "")
     return Text(
-        f"{n} data sets ({named}), {summary['n_splits']} splits each. "
+        f"{n} data sets ({named}), splits of each: {summary['n_splits']}. "
         f"{settings['evaluations']} evaluations of {settings['steps']} steps a search, "
         f"at most {settings['kappa']:g} (n + c) edges, price {settings['price']:g}.\n"
     )
@@ -64,19 +65,24 @@ def _setting(summary: dict[str, Any]) -> Text:
 
 def _methods(summary: dict[str, Any]) -> Table:
     final = summary["ranks"][-1]["mean"]
-    table = Table(title="After the whole budget (means over data sets)")
+    table = Table(
+        title="After the whole budget (means over data sets)",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("method", no_wrap=True)
     baseline = summary["baseline"]
-    columns = ["𝔏 on test", "± splits", "error", "K", "nets", "CPU s", "rank"]
+    columns = ["test 𝔏", "±", "error", "K", "nets", "CPU s", "rank"]
     for name in columns + (["worth"] if baseline else []):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     methods = summary["methods"]
     for name in sorted(methods, key=lambda m: (methods[m]["is_reference"], final.get(m, 0))):
         own = methods[name]
         row = [
-            f"{own['test_objective']:.4f}",
-            f"{own['spread']:.4f}",
-            f"{own['test_loss']:.4f}",
+            f"{own['test_objective']:.3f}",
+            f"{own['spread']:.3f}",
+            f"{own['test_loss']:.3f}",
             f"{own['n_edges']:.0f}",
             "–" if own["is_reference"] else f"{own['networks']:.0f}",
             f"{own['cpu_seconds']:.1f}",
@@ -92,12 +98,14 @@ def _methods(summary: dict[str, Any]) -> Table:
 
 
 def _evaluations(value: float, *, most: float) -> str:
-    return f"> {most:g}" if math.isinf(value) else f"{value:g}"
+    return f">{most:g}" if math.isinf(value) else f"{value:.3g}"
 
 
 def _ranks(summary: dict[str, Any]) -> Table:
     ranks = summary["ranks"]
-    table = Table(title="Mean ranks by evaluations")
+    table = Table(
+        title="Mean ranks by evaluations", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     table.add_column("method", no_wrap=True)
     for one in ranks:
         table.add_column(f"{one['budget']:g}", justify="right")
@@ -117,7 +125,8 @@ def _notes(summary: dict[str, Any]) -> list[Text]:
     notes = [
         "𝔏 = L + C·K on test rows, of the network that validation rows chose; one evaluation is "
         "100 steps of one network; rank 1 is best. linear, mlp and boosting are scikit-learn's, "
-        "without a search: trees have no edges, so theirs cost nothing here."
+        "without a search: trees have no edges, so theirs cost nothing here. "
+        "±: deviation over splits."
     ]
     if summary["baseline"]:
         notes.append(
