@@ -92,8 +92,7 @@ class EvolutionSearch:
             len(self._alive), (self._evolution.tournament,), generator=self._generator
         )
         best = min(drawn.tolist(), key=lambda i: self._alive[i][0])
-        parent = self._alive[best][1]
+        parent: Architecture = self._alive[best][1]
         if float(torch.rand((), generator=self._generator)) < self._evolution.unchanged:
             return parent
-        child: Architecture = self._mutator.mutated(parent)
-        return child
+        return self._mutator.mutated(parent)
