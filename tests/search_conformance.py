@@ -187,8 +187,7 @@ class SearcherConformance:
         assert random.getstate() == before[2]
         assert torch.get_num_threads() == threads
 
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("n", [1, 2, 5])
+    @pytest.mark.parametrize(("kind", "n"), list(zip(KINDS, (1, 2, 5), strict=True)))
     def test_a_search_goes_on_from_its_state(self, searcher, kind, n, monkeypatch):
         monkeypatch.setattr(driver, "BATCH", 2)
         whole = list(self.run(searcher, kind=kind, evaluations=2))
