@@ -47,7 +47,7 @@ class AdaNetConfig:
     """
 
     complexity: Complexity = "rademacher"
-    complexity_weight: float = 1e-3
+    complexity_weight: float = 3e-3
     norm_weight: float = 0.0
     norm_bound: float = 1.0
     exponent: float = 2.0
