@@ -36,7 +36,7 @@ What is ours, on a space of sparse networks with an activation a neuron:
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,9 +77,13 @@ class Run:
     n_rounds: int = 0
     least: tuple[float, ...] = (math.inf,)
 
+    def state(self) -> dict[str, Any]:
+        """As numbers and tensors."""
+        return vars(self) | {"ensemble": self.ensemble.state()}
+
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Run":
-        """The inverse of ``dataclasses.asdict``."""
+        """The inverse of ``state``."""
         return cls(**state | {"ensemble": Ensemble.from_state(state["ensemble"])})
 
 
@@ -131,7 +135,7 @@ class AdaNet:
 
     def state(self) -> dict[str, Any]:
         """The runs, and how many have begun."""
-        return {"n_begun": self._n_begun, "runs": [asdict(run) for run in self._runs]}
+        return {"n_begun": self._n_begun, "runs": [run.state() for run in self._runs]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on with those runs."""

@@ -247,9 +247,13 @@ class Ensemble:
             outputs=torch.zeros(len(task.split.train), 0),
         )
 
+    def state(self) -> dict[str, Any]:
+        """As numbers and tensors."""
+        return vars(self) | {"units": vars(self.units)}
+
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Ensemble":
-        """The inverse of ``dataclasses.asdict``."""
+        """The inverse of ``state``."""
         return cls(**state | {"units": Units(**state["units"])})
 
     @property

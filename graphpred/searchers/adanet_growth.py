@@ -132,16 +132,19 @@ class _OffsetBatch(Batch):
 
 
 class _OffsetBatches(Batches):
-    """Batches whose X has the offsets of all networks in its last columns."""
+    """Batches of such rows. ``offset``: float, shape ``(m, B, c)``."""
 
-    _given: tuple[Batch, _OffsetBatch] | None = None
-    n_offsets: int
+    def __init__(self, X: Tensor, y: Tensor, *, offset: Tensor, seed: int) -> None:
+        columns = torch.cat([X, offset.flatten(1)], dim=1)  # (m, n + B * c)
+        super().__init__(columns, y, weight=None, n_outputs=offset.shape[2], seed=seed)
+        self._shape = offset.shape[1:]
+        self._given: tuple[Batch, _OffsetBatch] | None = None
 
     def __getitem__(self, step: int) -> Batch:
         batch = super().__getitem__(step)
         if self._given is None or self._given[0] is not batch:
-            X, offset = batch.X.tensor_split([-self.n_offsets], dim=1)
-            offset = offset.unflatten(1, (-1, batch.n_outputs)).permute(1, 2, 0)  # (B, c, m)
+            X, offset = batch.X.tensor_split([-self._shape.numel()], dim=1)
+            offset = offset.unflatten(1, self._shape).permute(1, 2, 0)  # (B, c, m)
             parted = _OffsetBatch(X, batch.y, batch.weight, batch.n_outputs, offset)
             self._given = batch, parted
         return self._given[1]
@@ -176,15 +179,8 @@ def trained_beside(
     networks = [wiring.architecture for wiring in wirings]
     starts = [initial_weights(z, seed=c.seed) for z, c in zip(networks, candidates, strict=True)]
     numbers = [start.edge for start in starts] + [start.bias for start in starts]
-    offsets = [candidate.ensemble.scores.float() for candidate in candidates]
-    batches = _OffsetBatches(
-        torch.cat([inputs, *offsets], dim=1),
-        y,
-        weight=None,
-        n_outputs=task.n_outputs,
-        seed=batch_seed,
-    )
-    batches.n_offsets = len(candidates) * task.n_outputs
+    offset = torch.stack([candidate.ensemble.scores.float() for candidate in candidates], dim=1)
+    batches = _OffsetBatches(inputs, y, offset=offset, seed=batch_seed)
     block = Block(networks, torch.cat(numbers).unsqueeze(0), bias=True)
     block.train(batches, schedule=Schedule(start=0, stop=steps, total=steps, rate=LEARNING_RATE))
     trained = block.state[0].split([len(part) for part in numbers])

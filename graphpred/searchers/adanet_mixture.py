@@ -4,9 +4,10 @@ F(w, b) = Φ(Σ_j w_j h_j + b) + Σ_j Γ_j |w_j|, where the outputs h_j are give
 Φ is the mean cross-entropy or squared error, the loss that networks are trained with.
 After a gradient step of length s, every w_j is drawn towards zero by s·Γ_j and stops there (soft
 threshold). The outputs are centred and scaled first, which changes nothing but the speed: the bias
-takes up the means, and Γ_j shrinks as w_j grows. Momentum as in FISTA (Beck and Teboulle, "A fast
-iterative shrinkage-thresholding algorithm for linear inverse problems", 2009), given up when it
-points uphill (O'Donoghue and Candès, "Adaptive restart for accelerated gradient schemes", 2015).
+takes up the means, and all of a constant; Γ_j shrinks as w_j grows.
+Momentum as in FISTA (Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm for
+linear inverse problems", 2009), given up when it points uphill (O'Donoghue and Candès, "Adaptive
+restart for accelerated gradient schemes", 2015).
 
 Notation: m rows, p mixed outputs, c classes or targets. A *vector* of weights mixes units, each of
 which leads to every score with a weight of its own; *scalars* mix subnetworks that have scores.
@@ -22,6 +23,8 @@ from torch.nn import functional
 
 TOLERANCE = 1e-9
 """Change of the scaled weights below which nothing is left to gain."""
+ROUNDING = 1e-7
+"""Deviation of an output, in units of its largest value, below which it is a constant."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,8 +59,9 @@ class Mixture:
     def minimised(self, weight: Tensor, bias: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         """Weights and bias after some steps from given ones; those themselves if F did not fall."""
         scale = self._scale.reshape(-1, *[1] * (weight.dim() - 1))  # of every weight
-        threshold = self._step * self.gamma / scale
-        w, b = weight * scale, bias + self._mixed(self._centre, weight)  # of scaled outputs
+        threshold = self._step * torch.where(self.gamma < math.inf, self.gamma / scale, math.inf)
+        w = torch.where(scale < math.inf, weight * scale, 0.0)  # of scaled outputs, as is b
+        b = bias + self._mixed(self._centre, weight)
         ahead_w, ahead_b, momentum = w, b, 1.0
         for _ in range(steps):
             residual = self._residual(self._mixed(self._scaled, ahead_w) + ahead_b)  # (m, c)
@@ -103,10 +107,11 @@ class Mixture:
 
     @cached_property
     def _scale(self) -> Tensor:
-        """Deviation of every mixed output; 1 for a constant. Float64, shape ``(p,)``."""
-        square = (self.outputs - self._centre).square()
-        deviation = square.mean(dim=0 if square.dim() == 2 else (0, 2)).sqrt()
-        return torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        """Deviation of every mixed output; ∞ for a constant. Float64, shape ``(p,)``."""
+        rows = 0 if self.outputs.dim() == 2 else (0, 2)
+        deviation = (self.outputs - self._centre).square().mean(dim=rows).sqrt()
+        largest = self.outputs.abs().amax(dim=rows)
+        return torch.where(deviation > ROUNDING * largest, deviation, math.inf)
 
     @cached_property
     def _scaled(self) -> Tensor:

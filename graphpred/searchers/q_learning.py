@@ -2,8 +2,9 @@
 
 Source: Baker, Gupta, Naik and Raskar, "Designing neural network architectures using reinforcement
 learning", 2017, arXiv:1611.02167. Q(s, u) estimates the reward of the network that follows from
-action u in state s. A network is trained, with all earlier ones it is kept in a replay memory, and
-100 of those are drawn; the transitions (s, u, s') of each are gone through in reverse,
+action u in state s; the action taken is the best one, or with probability ε any. A network is
+trained, with all earlier ones it is kept in a replay memory, and 100 of those are drawn; the
+transitions (s, u, s') of each are gone through in reverse,
 
     Q(s, u) ← (1 − α) Q(s, u) + α (r + γ max_v Q(s', v)),
 
