@@ -13,35 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from measuring import WIDTH, write_report
 from rich.console import Console
 from rich.table import Table
 
 from graphpred.architecture import Architecture
+from graphpred.experiments.images import Images
 from graphpred.meta.model import MetaModel
 from graphpred.population import Population
 from graphpred.searchers.sparsified import gradually_pruned, snip_architectures
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
-from graphpred.split import Split
 from graphpred.task import Task
 
 RATES = (0.001, 0.003, 0.01, 0.03)
 Train = Callable[[float, int], Population]
 """A population of one network from a learning rate and a number of steps."""
-
-
-def read(path: Path) -> Task:
-    """The digits, with their own test part."""
-    with np.load(path) as arrays:
-        X = np.concatenate([arrays["X_train"], arrays["X_test"]]).reshape(-1, 784)
-        y = np.concatenate([arrays["y_train"], arrays["y_test"]])
-    rows = torch.randperm(60_000, generator=generator_for(0, "mnist"))
-    train, validation = (part.sort().values for part in rows.split([54_000, 6_000]))
-    split = Split(train=train, validation=validation, test=torch.arange(60_000, len(X)))
-    return Task.from_arrays(X.astype(np.float32), y, kind="classification", split=split)
 
 
 def methods(task: Task, *, model: MetaModel, options: argparse.Namespace) -> dict[str, Train]:
@@ -92,7 +79,7 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parent / "results" / "mnist.json"
     )
     options = parser.parse_args()
-    task = read(options.images)
+    task = Images.read(options.images).task()
     contestants = methods(task, model=MetaModel.load(options.model), options=options)
     table = Table(title=f"MNIST, {options.steps} steps", title_justify="left")
     for column in ("method", "test accuracy", "edges", "rate", "CPU s a network"):

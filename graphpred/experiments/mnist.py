@@ -20,6 +20,7 @@ from rich.table import Table
 from graphpred.experiments.curves import curves_svg
 from graphpred.experiments.images import Images
 from graphpred.experiments.mnist_tables import (
+    DEFAULT,
     OWN,
     PACKAGED,
     SCRATCH,
@@ -30,7 +31,7 @@ from graphpred.experiments.mnist_tables import (
     image_gains,
     method_table,
 )
-from graphpred.experiments.own_model import GainConfig, gains, own_pairs, trained_model
+from graphpred.experiments.own_model import OWN_RATE, GainConfig, gains, own_pairs, trained_model
 from graphpred.experiments.parts import kept, write_json
 from graphpred.experiments.whole_set import DENSE, Contest, compete, dense
 from graphpred.files import make_folder, whole_file
@@ -54,7 +55,9 @@ class Settings:
         evaluations: Budget of a search.
         training_steps: Of a meta-model.
         seeds: Of subsamples, searches, training, latents and draws.
-        scratch_seeds: Those of ``seeds`` for which a model is trained from fresh parameters too.
+        training_rate: Its learning rate.
+        more_seeds: Those of ``seeds`` for which a model is trained from fresh parameters too, and
+            one at the default rate.
         kappas: Budgets K* = κ·(n + c) at the size of the pairs.
         steps: Of a network.
         n_candidates: Live random networks, and searched ones at most.
@@ -69,14 +72,15 @@ class Settings:
     searches: int = 32
     rows: int = 400
     evaluations: int = 100
-    training_steps: int = 60
-    seeds: tuple[int, ...] = (1, 2, 3)
-    scratch_seeds: tuple[int, ...] = (1,)
+    training_steps: int = 120
+    training_rate: float = OWN_RATE
+    seeds: tuple[int, ...] = (2, 3, 4)
+    more_seeds: tuple[int, ...] = (2,)
     kappas: tuple[float, ...] = (0.5, 1, 2, 4, 8)
     steps: int = 300
     n_candidates: int = 10
     full_hidden: int = 300
-    full_densities: tuple[float, ...] = (0.005, 0.02, 0.05)
+    full_densities: tuple[float, ...] = (0.005, 0.05)
     full_candidates: int = 3
     tables: GainConfig = field(default_factory=GainConfig)
 
@@ -87,8 +91,9 @@ QUICK = Settings(
     searches=4,
     rows=120,
     evaluations=20,
-    training_steps=3,
+    training_steps=2,
     seeds=(1,),
+    more_seeds=(1,),
     kappas=(1, 3),
     steps=60,
     n_candidates=4,
@@ -96,7 +101,13 @@ QUICK = Settings(
     full_densities=(0.1,),
     full_candidates=2,
     tables=GainConfig(
-        sets=("diabetes",), seeds=(1,), searches=3, training_steps=2, kappas=(2,), steps=60
+        sets=("diabetes",),
+        seeds=(1,),
+        latents=1,
+        searches=3,
+        training_steps=2,
+        kappas=(2,),
+        steps=60,
     ),
 )
 
@@ -151,7 +162,8 @@ def _small_cells(images: Images, settings: Settings, *, folder: Path) -> list[di
             seed=seed,
         )
         everything = kept(folder / f"small-{seed}-dense.json", lambda: {DENSE: dense(contest)})
-        methods = compete(contest, models=own.models(seed), pairs=own.pairs(seed)) | everything
+        models = own.models(seed) | own.more_models(seed)
+        methods = compete(contest, models=models, pairs=own.pairs(seed)) | everything
         return {"seed": seed, "kappa": kappa, "n_edges": n_edges, "methods": methods}
 
     return [
@@ -223,19 +235,29 @@ class _OwnModels:
         return own_pairs(source, out=self._folder / f"pairs-{seed}", config=config)
 
     def models(self, seed: int) -> dict[str, MetaModel]:
-        """The packaged model, and those trained on the pairs of a seed."""
-        models = {PACKAGED: MetaModel.load(), OWN: self._trained(seed, from_packaged=True)}
-        if seed in self._settings.scratch_seeds:
-            models[SCRATCH] = self._trained(seed, from_packaged=False)
-        return models
+        """The packaged model, and one trained on the pairs of a seed."""
+        rate = self._settings.training_rate
+        return {PACKAGED: MetaModel.load(), OWN: self._trained("own", seed, rate=rate)}
 
-    def _trained(self, seed: int, *, from_packaged: bool) -> MetaModel:
+    def more_models(self, seed: int) -> dict[str, MetaModel]:
+        """Those that are trained otherwise, if the seed is one of those for it."""
+        if seed not in self._settings.more_seeds:
+            return {}
+        rate = self._settings.training_rate
+        return {
+            SCRATCH: self._trained("scratch", seed, rate=rate, from_packaged=False),
+            DEFAULT: self._trained("default", seed, rate=None),
+        }
+
+    def _trained(
+        self, name: str, seed: int, *, rate: float | None, from_packaged: bool = True
+    ) -> MetaModel:
         self.pairs(seed)
-        name = "own" if from_packaged else "scratch"
         return trained_model(
             self._folder / f"pairs-{seed}",
             out=self._folder / f"{name}-{seed}.safetensors",
             steps=self._settings.training_steps,
             seed=seed,
+            rate=rate,
             from_packaged=from_packaged,
         )

@@ -12,8 +12,10 @@ from graphpred.experiments.curves import Curve
 from graphpred.experiments.own_model import FORMS
 from graphpred.experiments.whole_set import DENSE, LIVE, PRUNING, SEARCHED, SNIP
 
-PACKAGED, OWN, SCRATCH = "packaged", "own pairs", "own pairs, from scratch"
-"""Names of meta-models: unchanged, trained further on pairs, and trained on them alone."""
+PACKAGED, OWN = "packaged", "own pairs"
+SCRATCH, DEFAULT = "own pairs, from scratch", "own pairs, default rate"
+"""Names of meta-models: unchanged; trained on pairs from the packaged one, from fresh parameters,
+and from the packaged one at the learning rate of ``graphpred train``."""
 Cells = Sequence[dict[str, Any]]
 
 
@@ -89,23 +91,27 @@ def image_gains(small: Cells) -> list[dict[str, Any]]:
             "seed": cell["seed"],
             "kappa": cell["kappa"],
             "n_edges": cell["n_edges"],
-            **{
-                key: {form: 1 - cell["methods"][f"{model}, {form}"]["accuracy"] for form in FORMS}
-                for key, model in (("packaged", PACKAGED), ("own", OWN))
-            },
+            "packaged": _errors(cell, PACKAGED),
+            "own": _errors(cell, OWN),
         }
         for cell in small
     ]
 
 
+def _errors(cell: dict[str, Any], model: str) -> dict[str, float]:
+    """Test errors of a model's predictions by form; drafts are not among them."""
+    methods = {form: cell["methods"].get(f"{model}, {form}") for form in FORMS}
+    return {form: 1 - figures["accuracy"] for form, figures in methods.items() if figures}
+
+
 def gain_table(cells: Cells) -> Table:
     """Test losses of the packaged model and of one trained on own pairs, a line a set and form."""
     table = _table("Trained on own pairs against packaged unchanged: mean test loss")
-    for column in ("set", "prediction", "packaged", "own pairs", "difference", "cells won"):
+    for column in ("set", "prediction", "packaged", "own pairs", "difference", "won, tied, lost"):
         table.add_column(column, justify="left" if column in ("set", "prediction") else "right")
     for name in dict.fromkeys(cell["set"] for cell in cells):
         own = [cell for cell in cells if cell["set"] == name]
-        for form in FORMS:
+        for form in own[0]["own"]:
             gain = gain_of(own, form)
             table.add_row(
                 name,
@@ -113,7 +119,7 @@ def gain_table(cells: Cells) -> Table:
                 f"{gain['packaged']:.4f}",
                 f"{gain['own']:.4f}",
                 f"{gain['difference']:+.4f} ± {gain['standard_error']:.4f}",
-                f"{gain['won']} of {gain['cells']}",
+                f"{gain['won']}, {gain['tied']}, {gain['lost']}",
             )
     return table
 
@@ -126,6 +132,7 @@ def gain_of(cells: Cells, form: str) -> dict[str, Any]:
     apart = defaultdict(list)
     for cell in cells:
         apart[cell["seed"]].append(cell["own"][form] - cell["packaged"][form])
+    differences = [value for values in apart.values() for value in values]
     by_seed = [statistics.fmean(values) for values in apart.values()]
     error = statistics.stdev(by_seed) / math.sqrt(len(by_seed)) if len(by_seed) > 1 else math.nan
     return {
@@ -133,8 +140,9 @@ def gain_of(cells: Cells, form: str) -> dict[str, Any]:
         "own": statistics.fmean(cell["own"][form] for cell in cells),
         "difference": statistics.fmean(by_seed),
         "standard_error": error,
-        "won": sum(value < 0 for values in apart.values() for value in values),
-        "cells": len(cells),
+        "won": sum(value < 0 for value in differences),
+        "tied": sum(value == 0 for value in differences),
+        "lost": sum(value > 0 for value in differences),
     }
 
 

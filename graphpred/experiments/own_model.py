@@ -4,14 +4,17 @@ Pairs come from subsamples of one data set, by the paper's base algorithm: rando
 densities. Test rows are in none of it.
 """
 
+import statistics
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphpred.experiments.parts import kept
-from graphpred.meta.model import MetaModel
+from graphpred.meta.examples import TRAINING_ROWS, PairExamples
+from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.run import PACKAGED_START, RunConfig, checkpoint_of, train_meta_model
+from graphpred.meta.training import TrainConfig, Trainer
 from graphpred.objective import default_loss
 from graphpred.pairs.generate import GenerateConfig, generate_pairs
 from graphpred.pairs.pair import Pair
@@ -20,10 +23,13 @@ from graphpred.population import FITTED_RATE, LEARNING_RATE, Population
 from graphpred.seeds import derived_seed
 from graphpred.task import Task
 
-N_FRESH = 8
+N_FRESH = 4
 """Fresh starts that a predicted structure is trained from; their mean is reported."""
-FORMS = ("no step", "trained", "fresh weights")
-"""What is done with a prediction."""
+OWN_RATE = 1e-3
+"""Learning rate of a meta-model on a set's own pairs: 2e-4 needs many more steps."""
+FORMS = ("draft", "no step", "trained", "fresh weights")
+"""What becomes of a prediction: before it is fitted and cut, after, trained, and trained from fresh
+weights. The draft is what training of the meta-model changes."""
 
 
 def own_pairs(source: str | Path, *, out: Path, config: GenerateConfig) -> list[Pair]:
@@ -34,7 +40,13 @@ def own_pairs(source: str | Path, *, out: Path, config: GenerateConfig) -> list[
 
 
 def trained_model(
-    pairs: Path, *, out: Path, steps: int, seed: int, from_packaged: bool = True
+    pairs: Path,
+    *,
+    out: Path,
+    steps: int,
+    seed: int,
+    rate: float | None = None,
+    from_packaged: bool = True,
 ) -> MetaModel:
     """A meta-model trained on pairs; a training that was stopped goes on.
 
@@ -44,14 +56,34 @@ def trained_model(
         steps: Of training.
         seed: Of the training, and of the parameters if it does not start from the packaged model,
             which has those of seed 0.
+        rate: Learning rate; by default that of ``graphpred train``.
         from_packaged: Whether it goes on from the packaged model.
     """
     if not out.exists():
-        start = PACKAGED_START if from_packaged else None
-        config = RunConfig(pairs=(str(pairs),), start=start, steps=steps, seed=seed)
-        for _ in train_meta_model(config, out=out, resume=checkpoint_of(out).exists()):
-            pass
+        if rate is None:
+            start = PACKAGED_START if from_packaged else None
+            run = RunConfig(pairs=(str(pairs),), start=start, steps=steps, seed=seed)
+            for _ in train_meta_model(run, out=out, resume=checkpoint_of(out).exists()):
+                pass
+        else:
+            model = MetaModel.load() if from_packaged else MetaModel(MetaConfig(seed=seed))
+            train = TrainConfig(steps=steps, learning_rate=rate, seed=seed)
+            _train(model, list(PairStore(pairs)), config=train, out=out)
     return MetaModel.load(out)
+
+
+def _train(model: MetaModel, pairs: list[Pair], *, config: TrainConfig, out: Path) -> None:
+    """What ``train_meta_model`` does, at a learning rate of one's own."""
+    describe = partial(model.describe, limit=TRAINING_ROWS)
+    examples = PairExamples(pairs, describe=describe, seed=config.seed)
+    trainer, checkpoint = Trainer(model, draw=examples.draw, config=config), checkpoint_of(out)
+    if checkpoint.exists():
+        trainer.restore(checkpoint)
+    for _ in trainer.run(checkpoint=checkpoint):
+        pass
+    trainer.take_average()
+    model.save(out)
+    checkpoint.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +92,11 @@ class GainConfig:
 
     Attributes:
         sets: Names of sets that scikit-learn ships.
-        seeds: Of splits, subsamples, searches, training and latents.
+        seeds: Of splits, subsamples, searches and training.
+        latents: Predictions of every model, each with latents of its own; their mean counts.
         searches: Subsamples searched.
         training_steps: Of the meta-model.
+        training_rate: Its learning rate.
         kappas: Budgets K* = κ·(n + c).
         steps: Of a predicted network.
         n_hidden: Width of hidden layers, at most; the number of features, if that is less.
@@ -70,11 +104,13 @@ class GainConfig:
 
     sets: tuple[str, ...] = ("breast_cancer", "digits", "diabetes")
     seeds: tuple[int, ...] = (1, 2, 3)
+    latents: int = 3
     searches: int = 24
-    training_steps: int = 60
-    kappas: tuple[float, ...] = (1.0, 4.0)
+    training_steps: int = 100
+    training_rate: float = OWN_RATE
+    kappas: tuple[float, ...] = (2.0, 8.0)
     steps: int = 300
-    n_hidden: int = 24
+    n_hidden: int = 16
 
 
 def gains(config: GainConfig, *, folder: Path) -> list[dict[str, Any]]:
@@ -111,40 +147,63 @@ def _cells(name: str, config: GainConfig, *, seed: int, folder: Path) -> list[di
         out=folder / f"{name}-{seed}.safetensors",
         steps=config.training_steps,
         seed=seed,
+        rate=config.training_rate,
     )
+    models = {"packaged": MetaModel.load(), "own": own}
     cells = []
     for kappa in config.kappas:
-        n_edges = int(kappa * (n + c))
-        losses = {
-            label: _losses(
-                task, model, n_hidden=n_hidden, n_edges=n_edges, steps=config.steps, seed=seed
-            )
-            for label, model in (("packaged", MetaModel.load()), ("own", own))
-        }
-        cells.append({"set": name, "seed": seed, "kappa": kappa, "n_edges": n_edges, **losses})
+        contest = _Contest(
+            task=task,
+            n_hidden=n_hidden,
+            n_edges=int(kappa * (n + c)),
+            steps=config.steps,
+            latents=config.latents,
+            seed=seed,
+        )
+        losses = {label: contest.losses(model) for label, model in models.items()}
+        cell = {"set": name, "seed": seed, "kappa": kappa, "n_edges": contest.n_edges}
+        cells.append(cell | losses)
     return cells
 
 
-def _losses(
-    task: Task, model: MetaModel, *, n_hidden: int, n_edges: int, steps: int, seed: int
-) -> dict[str, float]:
-    """Test losses by form, at the library's own learning rates."""
-    prediction = model.predict(task, n_hidden=n_hidden, seed=seed)
-    proposal = prediction.proposal(n_edges=n_edges)
-    assert proposal.start is not None
-    z, start = [proposal.architecture], [proposal.start]
-    (X, y), name = task.rows("train"), default_loss(task.kind)
-    seeds = [derived_seed(seed, "fresh", i) for i in range(N_FRESH)]
-    populations = (
-        Population(z, start=start),
-        Population(z, start=start).fit(
-            X, y, steps=steps, learning_rate=FITTED_RATE, batch_seed=seed
-        ),
-        Population(z * N_FRESH, seed=seeds).fit(
-            X, y, steps=steps, learning_rate=LEARNING_RATE, batch_seed=seed
-        ),
-    )
-    return {
-        form: float(population.losses(*task.rows("test"), loss=name).mean())
-        for form, population in zip(FORMS, populations, strict=True)
-    }
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Contest:
+    """What both models are given; see ``GainConfig``."""
+
+    task: Task
+    n_hidden: int
+    n_edges: int
+    steps: int
+    latents: int
+    seed: int
+
+    def losses(self, model: MetaModel) -> dict[str, float]:
+        """Mean test losses over the latents, by form."""
+        own = [self._losses(model, seed=derived_seed(self.seed, i)) for i in range(self.latents)]
+        return {form: statistics.fmean(losses[form] for losses in own) for form in FORMS}
+
+    def _losses(self, model: MetaModel, *, seed: int) -> dict[str, float]:
+        """Test losses by form, at the library's own learning rates."""
+        prediction = model.predict(self.task, n_hidden=self.n_hidden, seed=seed)
+        draft = prediction.near(self.n_edges).chosen(self.n_edges)
+        fitted = prediction.proposal(n_edges=self.n_edges)
+        assert draft.start is not None
+        assert fitted.start is not None
+        z, start = [fitted.architecture], [fitted.start]
+        seeds = [derived_seed(seed, "fresh", i) for i in range(N_FRESH)]
+        populations = (
+            Population([draft.architecture], start=[draft.start]),
+            Population(z, start=start),
+            self._trained(Population(z, start=start), rate=FITTED_RATE),
+            self._trained(Population(z * N_FRESH, seed=seeds), rate=LEARNING_RATE),
+        )
+        X, y = self.task.rows("test")
+        loss = default_loss(self.task.kind)
+        return {
+            form: float(population.losses(X, y, loss=loss).mean())
+            for form, population in zip(FORMS, populations, strict=True)
+        }
+
+    def _trained(self, population: Population, *, rate: float) -> Population:
+        X, y = self.task.rows("train")
+        return population.fit(X, y, steps=self.steps, learning_rate=rate, batch_seed=self.seed)
