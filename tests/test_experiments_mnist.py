@@ -59,6 +59,15 @@ def test_every_model_makes_three_figures_and_rivals_are_there(figures):
         assert {*RANDOM, "best of the searched", "dense"} <= cell["methods"].keys()
 
 
+def test_searchers_have_equal_budgets_and_keep_to_the_edges(figures):
+    (cell,) = figures["searches"]
+    assert set(cell["methods"]) == set(QUICK.searchers)
+    for found in cell["methods"].values():
+        assert 0 < found["accuracy"] <= 1
+        assert found["candidates"] <= QUICK.search_evaluations
+        assert 0 < found["n_edges"] <= cell["n_edges"]
+
+
 def test_predictions_are_better_than_a_live_random_network(figures):
     for cell in figures["small"] + figures["full"]:
         methods = cell["methods"]
@@ -86,7 +95,7 @@ def test_finished_parts_are_not_made_again(out, figures):
 
     tables = run(data=None, quick=True, out=out)
 
-    assert len(tables) == 4
+    assert len(tables) == 5
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
     assert json.loads((out / "mnist.json").read_text(encoding="utf-8")) == figures
 

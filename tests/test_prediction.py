@@ -12,7 +12,7 @@ from toys import rebuilt, seeded, silent_model, toy_task
 from graphpred.activations import ACTIVATIONS, activation_names
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.meta.prediction import N_DRAFTS, PRICE_RANGE
+from graphpred.meta.prediction import N_DRAFTS, PRICE_RANGE, _operated
 from graphpred.meta.readout import fitted_readout
 from graphpred.meta.samples import RowSample
 from graphpred.network import Signature, SparseNetwork
@@ -173,7 +173,9 @@ def test_at_another_price_a_fitted_prediction_is_a_draft_again(prediction):
 
     again = fitted.at(prediction.price)
 
-    assert torch.equal(again.probabilities[0], prediction.probabilities[0])
+    draft = replace(prediction, _latents=fitted._latents).at(prediction.price)
+    assert torch.equal(again.probabilities[0], draft.probabilities[0])
+    assert not torch.equal(again.probabilities[0], fitted.probabilities[0])
 
 
 def test_hidden_neurons_have_the_activation_that_was_drawn(settled):
@@ -241,6 +243,22 @@ def test_the_draft_that_fits_the_rows_best_is_kept(meta_model, name):
 
 def test_a_draft_that_is_kept_stays(settled):
     assert settled.settled() is settled
+
+
+def test_a_fitted_network_is_the_one_of_its_drafts_that_fits_best(prediction):
+    sample = RowSample.of(toy_task(n=6))
+    draft = prediction.at(prediction._price_of_drafts(12))
+    latents = [draft._latents, *draft._others]
+    drafts = [replace(draft, _latents=z).at(draft.price) for z in latents]
+    alone = [_operated([one], limit=12) for one in drafts]
+    losses = [loss_of(one, sample) for one in alone]
+
+    kept = loss_of(prediction.fitted(12), sample)
+
+    assert min(abs(kept - loss) for loss in losses) < 1e-5
+    assert len(losses) == N_DRAFTS
+    assert kept <= sorted(losses)[1]
+    assert max(losses) > min(losses) + 1e-3
 
 
 # Weights to start from

@@ -8,7 +8,7 @@ from graphpred.activations import activation_index
 from graphpred.architecture import Architecture
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
-from graphpred.meta.surgery import draft_size, operated
+from graphpred.meta.surgery import draft_size, n_operable, operated
 from graphpred.network import Signature, SparseNetwork
 from graphpred.searchers import Proposal
 from graphpred.space import SearchSpace
@@ -34,11 +34,11 @@ def proposal(request, task):
     return random_network(task, WIDTHS[request.param])
 
 
-def random_network(task, hidden, *, n_edges=24):
+def random_network(task, hidden, *, n_edges=24, seed=0):
     widths = (task.n_features, *hidden, task.n_outputs)
     space = SearchSpace(widths=widths, activations=SMOOTH)
-    z = space.sample(generator=seeded(), n_edges=n_edges).without_dead_edges()
-    generator = seeded(1)
+    z = space.sample(generator=seeded(seed), n_edges=n_edges).without_dead_edges()
+    generator = seeded(seed + 1)
     edge = 0.7 * torch.randn(z.n_edges, generator=generator)
     n_biases = z.n_neurons - widths[0]
     return Proposal(
@@ -194,7 +194,7 @@ class Settled(SparseFit):
 def test_fitting_leaves_the_proposal_and_the_global_generator_alone(task, proposal):
     before, state = proposal.start.edge.clone(), torch.get_rng_state()
 
-    operated(proposal, sample=RowSample.of(task), limit=8)
+    operated([proposal], sample=RowSample.of(task), limit=8)
 
     assert torch.equal(proposal.start.edge, before)
     assert torch.equal(torch.get_rng_state(), state)
@@ -203,7 +203,7 @@ def test_fitting_leaves_the_proposal_and_the_global_generator_alone(task, propos
 @pytest.mark.parametrize("limit", [15, 8])
 def test_what_is_left_is_probable_and_what_went_is_not(task, limit):
     proposal = random_network(task, (7,))
-    outcome = operated(proposal, sample=RowSample.of(task), limit=limit)
+    outcome = operated([proposal], sample=RowSample.of(task), limit=limit)
 
     z = outcome.proposal.architecture
     left = {tuple(edge) for edge in z.edges.T.tolist()}
@@ -212,6 +212,25 @@ def test_what_is_left_is_probable_and_what_went_is_not(task, limit):
     for edge, probability in zip(outcome.edges.T.tolist(), outcome.probability, strict=True):
         assert (probability >= 0.5) == (tuple(edge) in left)
         assert 0 < probability <= 1
+
+
+def test_of_several_drafts_one_that_fits_best_is_left(task):
+    sample = RowSample.of(task)
+    drafts = [random_network(task, (7,), n_edges=40, seed=seed) for seed in range(5)]
+    alone = [operated([draft], sample=sample, limit=8).proposal for draft in drafts]
+    losses = [SparseFit(proposal, sample=sample).loss for proposal in alone]
+
+    outcome = operated(drafts, sample=sample, limit=8)
+
+    kept = alone[outcome.number]
+    assert outcome.proposal.architecture == kept.architecture
+    assert torch.equal(outcome.proposal.start.edge, kept.start.edge)
+    assert losses[outcome.number] <= sorted(losses)[1]  # after some more steps than it was chosen
+    assert max(losses) > min(losses) + 1e-3
+
+
+def test_fewer_drafts_of_large_networks_are_fitted():
+    assert [n_operable(limit) for limit in (5, 62, 100, 500, 800)] == [8, 8, 5, 4, 2]
 
 
 def test_edges_of_noise_go_and_those_of_the_signal_stay():
@@ -223,7 +242,7 @@ def test_edges_of_noise_go_and_those_of_the_signal_stay():
     z = space.sample(generator=seeded(), n_edges=54)
     start = Weights(edge=0.4 * torch.randn(54, generator=seeded(2)), bias=torch.zeros(7))
 
-    outcome = operated(Proposal(architecture=z, start=start), sample=sample, limit=8)
+    outcome = operated([Proposal(architecture=z, start=start)], sample=sample, limit=8)
 
     source = outcome.proposal.architecture.edges[0]
     assert set(source[source < 8].tolist()) == {0, 1}

@@ -3,8 +3,9 @@
 Small images (means of squares of pixels) are searched: random search at fixed densities on a few
 hundred of them at a time. A meta-model is trained on the pairs, from the packaged one and from
 fresh parameters, and predicts a network for the whole set, at the size of the pairs and at full
-size, since the decoder takes any number of inputs. Rivals have the same K* and training steps.
-Then the same for tables: does training on a set's own pairs beat the packaged model unchanged?
+size, since the decoder takes any number of inputs. Rivals have the same K* and training steps, and
+searchers of the small images the same evaluations. Then the same for tables: does training on a
+set's own pairs beat the packaged model unchanged?
 
 Without data, the digits that scikit-learn ships stand in for MNIST.
 """
@@ -12,12 +13,14 @@ Without data, the digits that scikit-learn ships stand in for MNIST.
 import hashlib
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from graphpred.experiments.curves import curves_svg
+from graphpred.experiments.image_searches import searched
 from graphpred.experiments.images import Images
 from graphpred.experiments.mnist_tables import (
     DEFAULT,
@@ -38,6 +41,7 @@ from graphpred.files import make_folder, whole_file
 from graphpred.meta.model import MetaModel
 from graphpred.pairs.config import GenerateConfig
 from graphpred.pairs.pair import Pair
+from graphpred.space import SearchSpace
 from graphpred.task import Task
 
 FIGURES, PICTURE = "mnist.json", "edges-accuracy.svg"
@@ -61,6 +65,9 @@ class Settings:
         kappas: Budgets K* = κ·(n + c) at the size of the pairs.
         steps: Of a network.
         n_candidates: Live random networks, and searched ones at most.
+        searchers: Keys of ``SEARCHERS`` that search the small images.
+        search_evaluations: Budget of each.
+        search_kappas: Those of ``kappas`` at which they do.
         full_hidden: Width of the hidden layer at full size.
         full_densities: Budgets there, as shares of the possible edges.
         full_candidates: Like ``n_candidates``, there.
@@ -79,6 +86,18 @@ class Settings:
     kappas: tuple[float, ...] = (0.5, 1, 2, 4, 8)
     steps: int = 300
     n_candidates: int = 10
+    searchers: tuple[str, ...] = (
+        "random",
+        "random_live",
+        "adanet",
+        "reinforce",
+        "q_learning",
+        "magnitude_pruning",
+        "gradual_pruning",
+        "meta_model",
+    )
+    search_evaluations: int = 100
+    search_kappas: tuple[float, ...] = (1, 2, 4)
     full_hidden: int = 300
     full_densities: tuple[float, ...] = (0.005, 0.05)
     full_candidates: int = 3
@@ -97,6 +116,9 @@ QUICK = Settings(
     kappas=(1, 3),
     steps=60,
     n_candidates=4,
+    searchers=("random_live", "adanet", "q_learning"),
+    search_evaluations=10,
+    search_kappas=(3,),
     full_hidden=16,
     full_densities=(0.1,),
     full_candidates=2,
@@ -121,17 +143,20 @@ def run(*, data: Path | None, quick: bool, out: Path) -> list[Table]:
         out: Folder of the figures, the picture and the parts that are kept.
 
     Returns:
-        Methods at one budget, K* against accuracy, full size, and the gain of training on a set's
-        own pairs.
+        Methods at one budget, K* against accuracy, searchers at equal evaluations, full size, and
+        the gain of training on a set's own pairs.
     """
     images = Images.digits() if data is None else Images.read(data)
     settings = QUICK if quick else Settings()
     described = {"settings": asdict(settings), "data": images.name}
     folder = out / f"parts-{hashlib.sha256(repr(described).encode()).hexdigest()[:8]}"
     make_folder(folder)
-    small, full = (part(images, settings, folder=folder) for part in (_small_cells, _full_cells))
+    small, searches, full = (
+        part(images, settings, folder=folder) for part in (_small_cells, _search_cells, _full_cells)
+    )
     cells = gains(settings.tables, folder=folder / "tables")
-    write_json(out / FIGURES, described | {"small": small, "full": full, "tables": cells})
+    parts = {"small": small, "searches": searches, "full": full, "tables": cells}
+    write_json(out / FIGURES, described | parts)
     picture = curves_svg(
         edges_curves(small),
         x_name=f"live edges K*, {settings.side} x {settings.side} images",
@@ -141,7 +166,11 @@ def run(*, data: Path | None, quick: bool, out: Path) -> list[Table]:
         temporary.write_text(picture, encoding="utf-8")
     return [
         method_table(small, title=f"{settings.side} x {settings.side}"),
-        edges_table(small),
+        edges_table(small, title="Largest K* against test accuracy, %"),
+        edges_table(
+            searches,
+            title=f"Searchers, {settings.search_evaluations} evaluations: test accuracy, %",
+        ),
         full_table(full, title=f"{images.side} x {images.side}"),
         gain_table([*cells, *image_gains(small)]),
     ]
@@ -152,7 +181,7 @@ def _small_cells(images: Images, settings: Settings, *, folder: Path) -> list[di
     own = _OwnModels(images, settings, folder=folder)
 
     def cell(seed: int, kappa: float) -> dict[str, Any]:
-        n_edges = int(kappa * (own.small.n_features + own.small.n_outputs))
+        n_edges = _edges_allowed(own.small, kappa=kappa)
         contest = Contest(
             task=own.small,
             n_hidden=settings.n_hidden,
@@ -171,6 +200,38 @@ def _small_cells(images: Images, settings: Settings, *, folder: Path) -> list[di
         for seed in settings.seeds
         for kappa in settings.kappas
     ]
+
+
+def _search_cells(images: Images, settings: Settings, *, folder: Path) -> list[dict[str, Any]]:
+    """Cells at the size of the pairs: seed, budget and what every searcher found."""
+    task = images.pooled(settings.side).task()
+    widths = (task.n_features, settings.n_hidden, task.n_outputs)
+    n_possible = SearchSpace(widths=widths).n_possible_edges
+
+    def found(seed: int, n_edges: int, name: str) -> dict[str, Any]:
+        return searched(
+            task,
+            space=SearchSpace(widths=widths, density=n_edges / n_possible),
+            searcher=name,
+            evaluations=settings.search_evaluations,
+            seed=seed,
+        )
+
+    cells = []
+    for seed, kappa in product(settings.seeds, settings.search_kappas):
+        n_edges = _edges_allowed(task, kappa=kappa)
+        methods = {
+            name: kept(
+                folder / f"search-{seed}-{kappa:g}-{name}.json", partial(found, seed, n_edges, name)
+            )
+            for name in settings.searchers
+        }
+        cells.append({"seed": seed, "kappa": kappa, "n_edges": n_edges, "methods": methods})
+    return cells
+
+
+def _edges_allowed(task: Task, *, kappa: float) -> int:
+    return int(kappa * (task.n_features + task.n_outputs))
 
 
 def _full_cells(images: Images, settings: Settings, *, folder: Path) -> list[dict[str, Any]]:

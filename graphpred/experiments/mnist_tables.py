@@ -41,11 +41,11 @@ def method_table(small: Cells, *, title: str) -> Table:
     return table
 
 
-def edges_table(small: Cells) -> Table:
-    """A line a method and a column a budget, means over the seeds."""
-    curves = _means(small, key="n_edges")
-    budgets = sorted({cell["n_edges"] for cell in small})
-    table = _table("Largest K* against test accuracy, %")
+def edges_table(cells: Cells, *, title: str) -> Table:
+    """A line a method and a column for every largest K*, means over the seeds."""
+    curves = _means(cells, key="n_edges")
+    budgets = sorted({cell["n_edges"] for cell in cells})
+    table = _table(title)
     table.add_column("method")
     for budget in budgets:
         table.add_column(str(budget), justify="right")

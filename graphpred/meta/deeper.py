@@ -59,7 +59,7 @@ def predict_deep(
         raise InputError(f"n_edges must be in {depth} … {MOST_OPERATED}; got {n_edges}.")
     predict = partial(model.predict, activations=activations, seed=seed)
     draft = _grown(predict, task, hidden=hidden, n_edges=draft_size(n_edges))
-    return operated(draft, sample=RowSample.of(task, limit=FIT_LIMIT), limit=n_edges).proposal
+    return operated([draft], sample=RowSample.of(task, limit=FIT_LIMIT), limit=n_edges).proposal
 
 
 def _grown(

@@ -18,7 +18,7 @@ from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
 from graphpred.meta.likely import LikelyEdges, places, refitted
 from graphpred.meta.samples import ROW_LIMIT, RowSample
-from graphpred.meta.surgery import MOST_OPERATED, draft_size, gone_probability, operated
+from graphpred.meta.surgery import MOST_OPERATED, draft_size, gone_probability, n_operable, operated
 from graphpred.searchers import Proposal
 
 PRICE_RANGE = (1e-4, 30.0)
@@ -204,8 +204,9 @@ class Prediction:
     def fitted(self, limit: int | None = None) -> "Prediction":
         """The prediction whose likely edges are those of one network, with its final weights.
 
-        A draft with more edges than wanted is fitted to the sample of rows and cut down; see
-        ``graphpred.meta.surgery``. A network of very many edges is only cut: ``near``, ``settled``.
+        Drafts with more edges than wanted are fitted to the sample of rows and cut down to the one
+        that fits best; see ``graphpred.meta.surgery``. A network of very many edges is only cut:
+        ``near``, ``settled``.
 
         Args:
             limit: Largest K*; without it, as many as are likely at this price.
@@ -214,7 +215,8 @@ class Prediction:
             return self
         size, found = self._operable(limit), None
         if size is not None:
-            found = self._draft(limit)._operated(size)
+            draft = self._draft(limit)
+            found = _operated(draft._drafts(n_operable(size)), limit=size)
         if found is None:
             return self.settled() if limit is None else self.near(limit)
         return replace(found, price=self.price) if limit is None else found
@@ -229,9 +231,9 @@ class Prediction:
             return self.at(price).redraw(k, generator=generator)
         drafts = self._draft(limit).redraw(k, generator=generator)
         if limit is not None:
-            return [draft._operated(size) or draft for draft in drafts]
+            return [_operated([draft], limit=size) or draft for draft in drafts]
         return [
-            replace(draft._operated(size) or draft.at(self.price), price=self.price)
+            replace(_operated([draft], limit=size) or draft.at(self.price), price=self.price)
             for draft in drafts
         ]
 
@@ -254,39 +256,18 @@ class Prediction:
         best = max((i for i, n in enumerate(n_live) if n >= draft_size(limit)), default=0)
         return math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)])
 
-    def _operated(self, limit: int) -> "Prediction | None":
-        """This draft, fitted and cut; None if nothing is left of it."""
-        draft = self._limited(draft_size(limit))
-        if not draft.architecture.n_edges:
-            return None
-        outcome = operated(draft, sample=self._sample, limit=limit)
-        n, h, c = self.widths
-        kept, start = outcome.proposal, outcome.proposal.start
-        if start is None or not kept.architecture.n_edges:
-            return None
-        flat = torch.cat([p.flatten() for p in self.probabilities])
-        flat = (flat * gone_probability(draft_size(limit), limit=limit)).clamp(max=_UNLIKELY)
-        flat[places(outcome.edges, widths=self.widths)] = outcome.probability
-        weight = torch.zeros(self.n_possible_edges)
-        weight[places(kept.architecture.edges, widths=self.widths)] = start.edge
-        p, w = (t.split([n * h, h * c]) for t in (flat, weight))
-        return replace(
-            self,
-            probabilities=(p[0].view(n, h), p[1].view(h, c)),
-            weights=(w[0].view(n, h), w[1].view(h, c)),
-            biases=(start.bias[:h], start.bias[h:]),
-            _others=(),
-            is_fitted=True,
-        )
-
     def settled(self, limit: int | None = None) -> "Prediction":
         """The draft of least loss on the sample of rows, and price of its edges without a limit."""
         if not self._others:
             return self
         price = self.price if limit is None else _DRAFT_PRICE * self.price
-        others = self._others[: max(0, _MOST_DRAFTED // self.n_possible_edges - 1)]
-        drafts = [self, *self._decoded([(price, z) for z in others])]
-        return replace(_fittest(drafts, limit=limit), _others=())
+        return replace(_fittest(self._drafts(N_DRAFTS, price=price), limit=limit), _others=())
+
+    def _drafts(self, k: int, *, price: float | None = None) -> list["Prediction"]:
+        """This one and others, k at most: of other latents, at another price if one is given."""
+        most = max(1, min(k, _MOST_DRAFTED // self.n_possible_edges))
+        others = [(price or self.price, latents) for latents in self._others[: most - 1]]
+        return [self, *self._decoded(others)]
 
     @torch.no_grad()
     def _decoded(self, wanted: Sequence[tuple[float, Tensor]]) -> list["Prediction"]:
@@ -405,3 +386,31 @@ def _fittest(options: Sequence[Prediction], *, limit: int | None) -> Prediction:
         paid = option.price * proposal.architecture.n_edges / option.n_possible_edges
         losses.append(loss if limit is not None else loss + paid)
     return options[losses.index(min(losses))]
+
+
+def _operated(drafts: Sequence[Prediction], *, limit: int) -> Prediction | None:
+    """Drafts, fitted and cut to one; None if nothing is left of them."""
+    limited = [draft._limited(draft_size(limit)) for draft in drafts]
+    able = [i for i, proposal in enumerate(limited) if proposal.architecture.n_edges]
+    if not able:
+        return None
+    outcome = operated([limited[i] for i in able], sample=drafts[0]._sample, limit=limit)
+    draft = drafts[able[outcome.number]]
+    n, h, c = draft.widths
+    kept, start = outcome.proposal, outcome.proposal.start
+    if start is None or not kept.architecture.n_edges:
+        return None
+    flat = torch.cat([p.flatten() for p in draft.probabilities])
+    flat = (flat * gone_probability(draft_size(limit), limit=limit)).clamp(max=_UNLIKELY)
+    flat[places(outcome.edges, widths=draft.widths)] = outcome.probability
+    weight = torch.zeros(draft.n_possible_edges)
+    weight[places(kept.architecture.edges, widths=draft.widths)] = start.edge
+    p, w = (t.split([n * h, h * c]) for t in (flat, weight))
+    return replace(
+        draft,
+        probabilities=(p[0].view(n, h), p[1].view(h, c)),
+        weights=(w[0].view(n, h), w[1].view(h, c)),
+        biases=(start.bias[:h], start.bias[h:]),
+        _others=(),
+        is_fitted=True,
+    )

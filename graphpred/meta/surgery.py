@@ -1,8 +1,9 @@
-"""From a draft that has more edges than allowed to a network that has not.
+"""From drafts that have more edges than allowed to one network that has not.
 
-The draft is fitted to the sample of rows and cut in stages; see ``graphpred.meta.sparse_fit``.
+Drafts are fitted to the sample of rows and cut in stages; see ``graphpred.meta.sparse_fit``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ MOST_OPERATED = 800
 """Live edges beyond which a network is too large for it."""
 _SURPLUS = 4  # edges of a draft for every one that is allowed,
 _MOST_SURPLUS = 500  # and no more than these, unless more are allowed
+_MOST_DRAFTS, _MOST_DRAFTED = 8, 2_000  # drafts, and edges of all together
 _N_CUTS = 6
 _FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts
 
@@ -25,12 +27,14 @@ class Operated:
     """The network that is left of a draft.
 
     Attributes:
+        number: Of the draft.
         proposal: With fitted weights.
         edges: Of the draft. Int64, shape ``(2, E)``.
         probability: Of those edges: ½ and more for those that are left, by their saliency; less for
             others, the less the earlier they went. Float, shape ``(E,)``.
     """
 
+    number: int
     proposal: Proposal
     edges: Tensor
     probability: Tensor
@@ -41,24 +45,42 @@ def draft_size(limit: int) -> int:
     return max(limit, min(_SURPLUS * limit, _MOST_SURPLUS))
 
 
+def n_operable(limit: int) -> int:
+    """Drafts that are fitted before one is kept: fewer of large ones, which take long."""
+    return max(1, min(_MOST_DRAFTS, _MOST_DRAFTED // draft_size(limit)))
+
+
 def gone_probability(n_edges: int, *, limit: int) -> float:
     """Of an edge that went when there were ``n_edges``; so paths are likely as often as true."""
     return 0.5 * min(1.0, limit / n_edges) ** 2
 
 
 @torch.no_grad()
-def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
-    """Fit a draft and cut it down to a number of live edges.
+def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Operated:
+    """Fit drafts, cut them down to a number of live edges, and keep the one of least loss.
+
+    Networks of one size over-fit about alike, so the loss on the rows they were fitted to will do.
 
     Args:
-        draft: With edges, none of them dead.
+        drafts: With edges, none of them dead.
         sample: Rows.
         limit: Largest K*.
     """
-    z, fit = draft.architecture, SparseFit(draft, sample=sample)
-    edges = z.edges
-    n_neurons, n_edges = z.n_neurons, z.n_edges
-    key = edges[0] * n_neurons + edges[1]
+    cut = [_cut(draft, sample=sample, limit=limit) for draft in drafts]
+    losses = [fit.loss for fit, _ in cut]
+    number = losses.index(min(losses))
+    (fit, probability), edges = cut[number], drafts[number].architecture.edges
+    fit.train(_LAST)
+    saliency = fit.saliency().float()
+    left = torch.isin(_keys(edges, like=edges), _keys(fit.edges, like=edges))
+    probability[left] = (saliency / (saliency + 1)).clamp(min=0.5)
+    return Operated(number=number, proposal=fit.proposal(), edges=edges, probability=probability)
+
+
+def _cut(draft: Proposal, *, sample: RowSample, limit: int) -> tuple[SparseFit, Tensor]:
+    """A draft at its last size, and the probability of every edge that went on the way."""
+    edges, n_edges = draft.architecture.edges, draft.architecture.n_edges
+    fit, keys = SparseFit(draft, sample=sample), _keys(edges, like=edges)
     left = torch.ones(n_edges, dtype=torch.bool)
     probability = torch.zeros(n_edges)
     fit.train(_FIRST)
@@ -67,11 +89,13 @@ def operated(draft: Proposal, *, sample: RowSample, limit: int) -> Operated:
         before = fit.n_edges
         if target < before:
             fit.cut(target)
-            still = torch.isin(key, fit.edges[0] * n_neurons + fit.edges[1])
+            still = torch.isin(keys, _keys(fit.edges, like=edges))
             probability[left & ~still] = gone_probability(before, limit=limit)
             left = still
         fit.train(_BETWEEN)
-    fit.train(_LAST)
-    saliency = fit.saliency().float()
-    probability[left] = (saliency / (saliency + 1)).clamp(min=0.5)
-    return Operated(proposal=fit.proposal(), edges=edges, probability=probability)
+    return fit, probability
+
+
+def _keys(edges: Tensor, *, like: Tensor) -> Tensor:
+    """A number for every edge, the same in both lists."""
+    return edges[0] * (int(like.max()) + 1) + edges[1]
