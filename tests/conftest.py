@@ -10,6 +10,7 @@ from toys import toy_model, toy_trainer
 from graphpred.activations import ACTIVATIONS
 from graphpred.meta.model import MetaModel
 
+torch.set_num_threads(1)  # tests run beside each other
 settings.register_profile("stable", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("stable")
 
