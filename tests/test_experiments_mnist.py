@@ -96,6 +96,7 @@ def test_finished_parts_are_not_made_again(out, figures):
     tables = run(data=None, quick=True, out=out)
 
     assert len(tables) == 5
+    assert list(tables[2].columns[0].cells) == list(QUICK.searchers)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
     assert json.loads((out / "mnist.json").read_text(encoding="utf-8")) == figures
 

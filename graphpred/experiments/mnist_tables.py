@@ -160,8 +160,8 @@ def _means(cells: Cells, *, key: str) -> dict[str, dict[float, float]]:
 
 def _methods(cells: Cells) -> list[str]:
     """In their order, the dense network last."""
-    names = dict.fromkeys(name for cell in cells for name in cell["methods"] if name != DENSE)
-    return [*names, DENSE]
+    names = dict.fromkeys(name for cell in cells for name in cell["methods"])
+    return sorted(names, key=lambda name: name == DENSE)
 
 
 def _table(title: str) -> Table:

@@ -17,7 +17,7 @@ MOST_OPERATED = 800
 """Live edges beyond which a network is too large for it."""
 _SURPLUS = 4  # edges of a draft for every one that is allowed,
 _MOST_SURPLUS = 500  # and no more than these, unless more are allowed
-_MOST_DRAFTS, _MOST_DRAFTED = 8, 2_000  # drafts, and edges of all together
+_MOST_FITTED = 2_000  # edges of all drafts together
 _N_CUTS = 6
 _FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts
 
@@ -46,8 +46,8 @@ def draft_size(limit: int) -> int:
 
 
 def n_operable(limit: int) -> int:
-    """Drafts that are fitted before one is kept: fewer of large ones, which take long."""
-    return max(1, min(_MOST_DRAFTS, _MOST_DRAFTED // draft_size(limit)))
+    """Drafts that may be fitted before one is kept: fewer of large ones, which take long."""
+    return _MOST_FITTED // draft_size(limit)
 
 
 def gone_probability(n_edges: int, *, limit: int) -> float:
@@ -66,21 +66,23 @@ def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Op
         sample: Rows.
         limit: Largest K*.
     """
-    cut = [_cut(draft, sample=sample, limit=limit) for draft in drafts]
-    losses = [fit.loss for fit, _ in cut]
-    number = losses.index(min(losses))
-    (fit, probability), edges = cut[number], drafts[number].architecture.edges
+    cut = (_cut(draft, sample=sample, limit=limit) for draft in drafts)
+    number, (fit, left, probability) = min(enumerate(cut), key=lambda one: one[1][0].loss)
     fit.train(_LAST)
     saliency = fit.saliency().float()
-    left = torch.isin(_keys(edges, like=edges), _keys(fit.edges, like=edges))
     probability[left] = (saliency / (saliency + 1)).clamp(min=0.5)
-    return Operated(number=number, proposal=fit.proposal(), edges=edges, probability=probability)
+    return Operated(
+        number=number,
+        proposal=fit.proposal(),
+        edges=drafts[number].architecture.edges,
+        probability=probability,
+    )
 
 
-def _cut(draft: Proposal, *, sample: RowSample, limit: int) -> tuple[SparseFit, Tensor]:
-    """A draft at its last size, and the probability of every edge that went on the way."""
-    edges, n_edges = draft.architecture.edges, draft.architecture.n_edges
-    fit, keys = SparseFit(draft, sample=sample), _keys(edges, like=edges)
+def _cut(draft: Proposal, *, sample: RowSample, limit: int) -> tuple[SparseFit, Tensor, Tensor]:
+    """A draft at its last size; which edges are left, and the probability of those that went."""
+    z, fit = draft.architecture, SparseFit(draft, sample=sample)
+    n_edges, key = z.n_edges, z.edges[0] * z.n_neurons + z.edges[1]
     left = torch.ones(n_edges, dtype=torch.bool)
     probability = torch.zeros(n_edges)
     fit.train(_FIRST)
@@ -89,13 +91,8 @@ def _cut(draft: Proposal, *, sample: RowSample, limit: int) -> tuple[SparseFit, 
         before = fit.n_edges
         if target < before:
             fit.cut(target)
-            still = torch.isin(keys, _keys(fit.edges, like=edges))
+            still = torch.isin(key, fit.edges[0] * z.n_neurons + fit.edges[1])
             probability[left & ~still] = gone_probability(before, limit=limit)
             left = still
         fit.train(_BETWEEN)
-    return fit, probability
-
-
-def _keys(edges: Tensor, *, like: Tensor) -> Tensor:
-    """A number for every edge, the same in both lists."""
-    return edges[0] * (int(like.max()) + 1) + edges[1]
+    return fit, left, probability
