@@ -25,7 +25,7 @@ PRICE_RANGE = (1e-4, 30.0)
 """Prices between which the one for a number of edges is sought."""
 _MOST_DRAFTED = 200_000
 """Possible edges that all drafts together may have; a large network has fewer drafts."""
-N_DRAFTS = 8
+N_DRAFTS = 4
 """Draws of all hidden neurons from which a prediction keeps the one that fits the rows best."""
 _DRAFT_PRICE = 0.8  # of the price, for drafts that need a number of edges: some have less
 _GRIDS = ((5_000, 10), (50_000, 6))  # prices tried in each of two stages, up to so many edges,
@@ -395,7 +395,7 @@ def _operated(drafts: Sequence[Prediction], *, limit: int) -> Prediction | None:
     if not able:
         return None
     outcome = operated([limited[i] for i in able], sample=drafts[0]._sample, limit=limit)
-    draft = drafts[able[outcome.number]]
+    draft = _mosaic([drafts[i] for i in able], neurons=outcome.neurons[0])
     n, h, c = draft.widths
     kept, start = outcome.proposal, outcome.proposal.start
     if start is None or not kept.architecture.n_edges:
@@ -413,4 +413,18 @@ def _operated(drafts: Sequence[Prediction], *, limit: int) -> Prediction | None:
         biases=(start.bias[:h], start.bias[h:]),
         _others=(),
         is_fitted=True,
+    )
+
+
+def _mosaic(drafts: Sequence[Prediction], *, neurons: Tensor) -> Prediction:
+    """What drafts say of some hidden neurons, h of all that they have, numbered through."""
+    first = drafts[0]
+    into, out = zip(*(draft.probabilities for draft in drafts), strict=True)
+    shares = torch.cat([draft.activation_probabilities for draft in drafts])
+    return replace(
+        first,
+        probabilities=(torch.cat(into, dim=1)[:, neurons], torch.cat(out)[neurons]),
+        activation_probabilities=shares[neurons],
+        classes=torch.cat([draft.classes for draft in drafts])[neurons],
+        _latents=torch.cat([draft._latents for draft in drafts])[neurons],
     )

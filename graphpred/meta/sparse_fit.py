@@ -10,7 +10,9 @@ Notation: q rows, c outputs; M neurons that have edges, E edges, P = E edges and
 double precision, but for the sums of the curvature.
 """
 
+import copy
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -33,6 +35,7 @@ _MOST_PRECISION = 1e3
 _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
 _JITTER = 1e-6
+_CHANCE = 1.0  # the square of a z-score that is worth nothing
 
 
 class SparseFit:
@@ -116,6 +119,97 @@ class SparseFit:
             else:
                 low = middle + 1
         self._remove(~self._live_without(order[:low]), inverse=inverse)
+
+    def cut_neurons(self, most: Sequence[int]) -> None:
+        """Remove hidden neurons whose edges are least salient until each layer has no more."""
+        for layer, n_most in enumerate(most, start=1):
+            while (nodes := self._nodes[self._layers[layer]]).shape[0] > n_most:
+                saliency, inverse = self._examined()
+                size = torch.zeros(self._of.n_neurons, dtype=saliency.dtype)
+                size.index_add_(0, self.edges[0], saliency)
+                n_gone = (len(nodes) - n_most + 1) // 2  # those that are left make up for them
+                weakest = nodes[size[nodes].argsort(stable=True)[:n_gone]]
+                gone = torch.isin(self.edges, weakest).any(dim=0).nonzero()[:, 0]
+                self._remove(~self._live_without(gone), inverse=inverse)
+                self.train(2)
+
+    def grow(self, n_edges: int) -> None:
+        """Add edges of weight 0 between neurons of consecutive layers, those that promise most.
+
+        What an edge promises is the square of the energy's gradient over its curvature, that of a
+        z-score; edges that promise no more than chance does are not added.
+        """
+        keys, gains = self._promises()
+        absent = ~torch.isin(keys, self._keys(self.edges)) & (gains > _CHANCE)
+        keys, gains = keys[absent], gains[absent]
+        chosen = keys[gains.argsort(descending=True, stable=True)[:n_edges]]
+        new = torch.stack([chosen // self._of.n_neurons, chosen % self._of.n_neurons])
+        edges, edge = torch.cat([self.edges, new], dim=1), self._edge.new_zeros(len(chosen))
+        self._take(edges, torch.cat([self._edge, edge]))
+
+    def drop_idle(self) -> None:
+        """Remove edges of weight 0: such as have grown, and of which no use could be made."""
+        kept = self._live_without((self._edge == 0).nonzero()[:, 0])
+        self._take(self.edges[:, kept], self._edge[kept])
+
+    def joined(self, other: "SparseFit") -> "SparseFit":
+        """Both networks side by side: their outputs are the mean of those of the two.
+
+        Args:
+            other: Of the same space and sample, with hidden neurons of its own.
+        """
+        both, first_output = self.copy(), self._of.starts[-2]
+        for fit in (self, other):
+            assert fit._of.widths == self._of.widths
+        edges = torch.cat([self.edges, other.edges], dim=1)
+        edge = torch.cat([self._edge, other._edge])
+        both._bias = self._bias + other._bias
+        both._bias[first_output:] /= 2
+        both._take(edges, torch.where(edges[1] >= first_output, edge / 2, edge))
+        both._precision = (self._precision + other._precision) / 2
+        both._noise = (self._noise + other._noise) / 2
+        both._damping = _DAMPING
+        return both
+
+    def copy(self) -> "SparseFit":
+        """One that changes by itself."""
+        same = copy.copy(self)
+        same._bias, same._precision = self._bias.clone(), self._precision.clone()
+        return same
+
+    def _take(self, edges: Tensor, edge: Tensor) -> None:
+        """Have these edges and weights, in any order."""
+        order = self._keys(edges).argsort()
+        self.edges, self._edge = edges[:, order], edge[order]
+        self._number_neurons()
+
+    def _keys(self, edges: Tensor) -> Tensor:
+        """A number for every edge, in their order."""
+        return edges[0] * self._of.n_neurons + edges[1]
+
+    def _promises(self) -> tuple[Tensor, Tensor]:
+        """Of all edges between neurons of consecutive layers: keys, and what they promise."""
+        vector = self._vector()
+        W = self._matrix(vector)
+        value, slope = self._forward(vector, W)
+        scores = value[self._layers[-1]]
+        error, weight = _errors(scores, self._y, is_regression=self._is_regression)
+        reach = self._reach(error[None], W=W, slope=slope)[0]  # (M, q)
+        rows = self._curved_rows(len(scores))
+        roots = _roots(weight[:, rows], is_regression=self._is_regression)  # (d, c, r)
+        curved = self._reach(roots, W=W, slope=slope[:, rows]).square().sum(dim=0)  # (M, r)
+        share = len(rows) / self._x.shape[1]
+        keys, gains = [], []
+        for number, (below, layer) in enumerate(pairwise(self._layers)):
+            is_input = number == 0
+            source = torch.arange(len(self._x)) if is_input else self._nodes[below]
+            known = self._x if is_input else value[below]  # (S, q)
+            gradient = self._noise * known @ reach[layer].T  # (S, T)
+            curvature = self._noise * known[:, rows].square() @ curved[layer].T / share
+            held = self._precision[int(layer is self._layers[-1])]
+            keys.append((source[:, None] * self._of.n_neurons + self._nodes[layer]).flatten())
+            gains.append((gradient.square() / (curvature + held + _JITTER)).flatten())
+        return torch.cat(keys), torch.cat(gains)
 
     def _remove(self, is_gone: Tensor, *, inverse: Tensor) -> None:
         """Take edges away; the other weights make up for them where that helps."""
@@ -221,15 +315,19 @@ class SparseFit:
         reach = self._reach(error[None], W=W, slope=slope)[0]  # (M, q)
         into = (value[self._source] * reach[self._target]).sum(dim=1)
         gradient = torch.cat([into, reach[self._n_in :].sum(dim=1)])
-        n_curved = min(q, max(_FEWEST_CURVED, _CURVED // len(scores)))
-        rows = torch.linspace(0, q - 1, n_curved).long()
+        rows = self._curved_rows(len(scores))
         roots = _roots(weight[:, rows], is_regression=self._is_regression)  # (d, c, r)
         known = value[:, rows][self._source].float()  # (E, r)
         curvature = torch.zeros(len(vector), len(vector), dtype=known.dtype)
         for reach in self._reach(roots, W=W, slope=slope[:, rows]).float():
             J = torch.cat([known * reach[self._target], reach[self._n_in :]])  # (P, r)
             curvature.addmm_(J, J.T)
-        return gradient, curvature.double() * (q / n_curved)
+        return gradient, curvature.double() * (q / len(rows))
+
+    def _curved_rows(self, n_outputs: int) -> Tensor:
+        """Rows that curvature is summed over: fewer where there are many outputs."""
+        q = self._x.shape[1]
+        return torch.linspace(0, q - 1, min(q, max(_FEWEST_CURVED, _CURVED // n_outputs))).long()
 
     def _step(self, vector: Tensor, *, gradient: Tensor, curvature: Tensor) -> bool:
         """Move where the energy falls; whether it did."""

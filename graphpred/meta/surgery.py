@@ -1,17 +1,26 @@
 """From drafts that have more edges than allowed to one network that has not.
 
-Drafts are fitted to the sample of rows and cut in stages; see ``graphpred.meta.sparse_fit``.
+Every draft is fitted to the sample of rows and cut in stages (``graphpred.meta.sparse_fit``). Two
+networks that came of it are put side by side, which gives the mean of what they say, fitted
+together and cut to the size of one; so the best neurons of all drafts come together, pair by pair.
+In the end a network grows the edges that promise most and is cut again, a few times.
+
+The hidden neurons of all drafts are numbered through, draft after draft: neuron i of draft d in a
+layer of h neurons is the d·h + i-th of a *wide* layer.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from graphpred.architecture import Architecture
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.searchers import Proposal
+from graphpred.weights import Weights
 
 MOST_OPERATED = 800
 """Live edges beyond which a network is too large for it."""
@@ -20,21 +29,27 @@ _MOST_SURPLUS = 500  # and no more than these, unless more are allowed
 _MOST_FITTED = 2_000  # edges of all drafts together
 _N_CUTS = 6
 _FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts
+_MERGED_SIZES = (1.5, 1.2)  # times the size of one, on the way from two networks to one
+_GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one allowed;
+_MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
+_GROWN_STEPS = 4
+_OVERSIZE = 1.15  # of a grown network, between its two cuts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Operated:
-    """The network that is left of a draft.
+    """The network that is left of some drafts.
 
     Attributes:
-        number: Of the draft.
+        neurons: Of every hidden layer, which of the neurons of all drafts its own are, ascending;
+            those that are of no use are there too. Int64, shape ``(h,)`` each.
         proposal: With fitted weights.
-        edges: Of the draft. Int64, shape ``(2, E)``.
+        edges: All that the network has or had, sorted. Int64, shape ``(2, E)``.
         probability: Of those edges: ½ and more for those that are left, by their saliency; less for
             others, the less the earlier they went. Float, shape ``(E,)``.
     """
 
-    number: int
+    neurons: tuple[Tensor, ...]
     proposal: Proposal
     edges: Tensor
     probability: Tensor
@@ -57,42 +72,155 @@ def gone_probability(n_edges: int, *, limit: int) -> float:
 
 @torch.no_grad()
 def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Operated:
-    """Fit drafts, cut them down to a number of live edges, and keep the one of least loss.
+    """Fit drafts, cut them down to a number of live edges, and make one network of them.
 
-    Networks of one size over-fit about alike, so the loss on the rows they were fitted to will do.
+    Networks of one size over-fit about alike, so the loss on the rows they were fitted to says
+    which to keep.
 
     Args:
-        drafts: With edges, none of them dead.
+        drafts: Of one shape, with edges, none of them dead.
         sample: Rows.
         limit: Largest K*.
     """
-    cut = (_cut(draft, sample=sample, limit=limit) for draft in drafts)
-    number, (fit, left, probability) = min(enumerate(cut), key=lambda one: one[1][0].loss)
+    widths = drafts[0].architecture.widths
+    cutter = _Cutter(limit=limit, most=widths[1:-1])
+    fits = [cutter.cut(SparseFit(draft, sample=sample)) for draft in _side_by_side(drafts)]
+    while len(fits) > 1:
+        fits = [cutter.best_of(pair) for pair in _pairs(fits)]
+    fit = cutter.regrown(fits[0])
     fit.train(_LAST)
     saliency = fit.saliency().float()
-    probability[left] = (saliency / (saliency + 1)).clamp(min=0.5)
-    return Operated(
-        number=number,
-        proposal=fit.proposal(),
-        edges=drafts[number].architecture.edges,
-        probability=probability,
+    left = (saliency / (saliency + 1)).clamp(min=0.5)
+    return _compact(fit, gone=cutter.gone, left=left, widths=widths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cutter:
+    """Cuts networks down to one size, and knows at which size every edge went.
+
+    Attributes:
+        limit: Largest K*.
+        most: Neurons that every hidden layer may have.
+        gone: Probability of edges that went, by their ends.
+    """
+
+    limit: int
+    most: tuple[int, ...]
+    gone: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def cut(self, fit: SparseFit) -> SparseFit:
+        """A draft at its last size."""
+        n_edges = fit.n_edges
+        fit.train(_FIRST)
+        for number in range(1, _N_CUTS + 1):
+            share = min(1.0, self.limit / n_edges) ** (number / _N_CUTS)
+            self._cut_to(fit, round(n_edges * share), steps=_BETWEEN)
+        return fit
+
+    def best_of(self, fits: Sequence[SparseFit]) -> SparseFit:
+        """The better of two networks, or what is made of both if that is better still."""
+        if len(fits) == 1 or 2 * self.limit > MOST_OPERATED:
+            return min(fits, key=lambda fit: fit.loss)
+        both = fits[0].joined(fits[1])
+        both.train(_GROWN_STEPS)
+        for size in _MERGED_SIZES:
+            self._cut_to(both, round(size * self.limit), steps=_BETWEEN)
+        both.cut_neurons(self.most)
+        self._cut_to(both, self.limit, steps=_BETWEEN)
+        return min(both, *fits, key=lambda fit: fit.loss)
+
+    def regrown(self, fit: SparseFit) -> SparseFit:
+        """The best network of those that rounds of growth and cuts give, and of that given."""
+        best, loss = fit.copy(), fit.loss
+        for share in _GROWTH[: _MOST_GROWN // self.limit]:
+            fit.grow(max(2, round(share * self.limit)))
+            fit.train(_GROWN_STEPS)
+            self._cut_to(fit, round(_OVERSIZE * self.limit), steps=_BETWEEN)
+            self._cut_to(fit, self.limit, steps=_BETWEEN)
+            fit.drop_idle()
+            if fit.loss < loss:
+                best, loss = fit.copy(), fit.loss
+        return best
+
+    def _cut_to(self, fit: SparseFit, size: int, *, steps: int) -> None:
+        before = fit.edges
+        if size < fit.n_edges:
+            fit.cut(size)
+            probability = gone_probability(before.shape[1], limit=self.limit)
+            for edge in set(_ends(before)) - set(_ends(fit.edges)):
+                self.gone[edge] = probability
+        fit.train(steps)
+
+
+def _ends(edges: Tensor) -> list[tuple[int, int]]:
+    return list(zip(*edges.tolist(), strict=True))
+
+
+def _pairs(fits: Sequence[SparseFit]) -> Iterator[Sequence[SparseFit]]:
+    return (fits[i : i + 2] for i in range(0, len(fits), 2))
+
+
+def _side_by_side(drafts: Sequence[Proposal]) -> Iterator[Proposal]:
+    """The drafts as networks with wide layers, in which each has neurons of its own."""
+    widths, n_drafts = drafts[0].architecture.widths, len(drafts)
+    wide = (widths[0], *(n_drafts * h for h in widths[1:-1]), widths[-1])
+    classes = [draft.architecture.activation.split(list(widths)) for draft in drafts]
+    layers = [torch.cat(layer) for layer in zip(*classes, strict=True)]
+    activation = torch.cat([classes[0][0], *layers[1:-1], classes[0][-1]])
+    for number, draft in enumerate(drafts):
+        own = [number * h + torch.arange(h) for h in widths[1:-1]]
+        place = _places(own, widths=wide)
+        z, start = draft.architecture, draft.start
+        assert start is not None
+        bias = torch.zeros(sum(wide))
+        bias[place[widths[0] :]] = start.bias
+        yield Proposal(
+            architecture=Architecture(edges=place[z.edges], activation=activation, widths=wide),
+            start=Weights(edge=start.edge, bias=bias[widths[0] :]),
+        )
+
+
+def _places(hidden: Iterable[Tensor], *, widths: Sequence[int]) -> Tensor:
+    """Number, in a network of these widths, of all inputs, of some hidden neurons, of all outputs.
+
+    Args:
+        hidden: Numbers within their layer, of every hidden layer.
+        widths: Of all layers.
+    """
+    starts = [0, *accumulate(widths)]
+    every = [torch.arange(widths[0]), *hidden, torch.arange(widths[-1])]
+    return torch.cat([start + own for start, own in zip(starts, every, strict=False)])
+
+
+def _compact(
+    fit: SparseFit, *, gone: dict[tuple[int, int], float], left: Tensor, widths: tuple[int, ...]
+) -> Operated:
+    """The network in layers of the drafts' own widths: live neurons first, then any others."""
+    wide = fit.proposal()
+    z, start = wide.architecture, wide.start
+    assert start is not None
+    live = torch.isin(torch.arange(z.n_neurons), z.edges).split(list(z.widths))
+    neurons = tuple(
+        (~own).to(torch.uint8).argsort(stable=True)[:h].sort().values
+        for own, h in zip(live[1:-1], widths[1:-1], strict=True)
     )
-
-
-def _cut(draft: Proposal, *, sample: RowSample, limit: int) -> tuple[SparseFit, Tensor, Tensor]:
-    """A draft at its last size; which edges are left, and the probability of those that went."""
-    z, fit = draft.architecture, SparseFit(draft, sample=sample)
-    n_edges, key = z.n_edges, z.edges[0] * z.n_neurons + z.edges[1]
-    left = torch.ones(n_edges, dtype=torch.bool)
-    probability = torch.zeros(n_edges)
-    fit.train(_FIRST)
-    for number in range(1, _N_CUTS + 1):
-        target = round(n_edges * min(1.0, limit / n_edges) ** (number / _N_CUTS))
-        before = fit.n_edges
-        if target < before:
-            fit.cut(target)
-            still = torch.isin(key, fit.edges[0] * z.n_neurons + fit.edges[1])
-            probability[left & ~still] = gone_probability(before, limit=limit)
-            left = still
-        fit.train(_BETWEEN)
-    return fit, left, probability
+    place = _places(neurons, widths=z.widths)
+    number = torch.full((z.n_neurons,), -1)
+    number[place] = torch.arange(len(place))
+    every = gone | dict(zip(_ends(fit.edges), left.tolist(), strict=True))
+    edges = number[torch.tensor(sorted(every)).T]
+    probability = torch.tensor([every[ends] for ends in sorted(every)])
+    kept = (edges >= 0).all(dim=0)
+    architecture = Architecture(
+        edges=number[z.edges], activation=z.activation[place], widths=widths
+    )
+    bias = torch.cat([torch.zeros(widths[0]), start.bias[place[widths[0] :] - widths[0]]])
+    return Operated(
+        neurons=neurons,
+        proposal=Proposal(
+            architecture=architecture,
+            start=Weights(edge=start.edge, bias=bias[widths[0] :]),
+        ),
+        edges=edges[:, kept],
+        probability=probability[kept],
+    )
