@@ -78,6 +78,9 @@ class Moments:
             return
         for block, outputs in zip(X.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
             self._add_block(block, outputs)
+        self.n_rows += len(X)
+        lowest = CountedRows.of(X, y).lowest(SAMPLE_LIMIT)
+        self.rows = self.rows.merged(lowest, limit=SAMPLE_LIMIT)
 
     def merge(self, other: "Moments") -> None:
         """Add the rows of another, which stays as it is.
@@ -190,8 +193,6 @@ class Moments:
             outputs=_output_sums(y, n_outputs=self.n_outputs),
         )
         self._add_basis(X, u, mean=mean, deviation=deviation)
-        self.n_rows += m
-        self.rows = self.rows.merged(CountedRows.of(X, y), limit=SAMPLE_LIMIT)
 
     def _add_basis(self, X: Tensor, u: Tensor, *, mean: Tensor, deviation: Tensor) -> None:
         """Add the functions of the features, and their products with those of the outputs.
