@@ -92,7 +92,7 @@ class CountedRows:
         return self if len(self.X) <= limit else self.distinct(limit)
 
     def distinct(self, limit: int | None = None) -> "CountedRows":
-        """Every different row once, by its hash; no more than so many of them if a limit is given."""
+        """Every different row once, by its hash; at most so many, if a limit is given."""
         limit = len(self.X) if limit is None else limit
         hashes, order = _hashes(self.X, self.y).sort()
         rank = torch.nn.functional.pad(hashes.diff() != 0, (1, 0)).cumsum(dim=0)  # (q,)
