@@ -61,16 +61,23 @@ class EdgeRule(nn.Module):
             target: Float, shape ``(G, targets, …)``.
             whole: Float, shape ``(G, …)``.
         """
-        ends = self.source(source).unsqueeze(2) + self.target(target).unsqueeze(1)
-        summed = self.edge(edge) + ends + self.whole(whole)[:, None, None, :]
-        actions = self.last(nn.functional.silu(summed))  # (G, sources, targets, actions)
-        return Action(**{field.name: actions[..., i] for i, field in enumerate(fields(Action))})
+        sources = self.source(source) + self.whole(whole).unsqueeze(1) + self.edge.bias
+        summed = sources.mT.unsqueeze(3) + self.target(target).mT.unsqueeze(2)
+        of_edges = self.edge.weight.expand(len(edge), -1, -1)
+        summed.flatten(2).baddbmm_(of_edges, edge.movedim(3, 1).flatten(2))
+        heard = nn.functional.silu(summed.flatten(2))  # (G, hidden, sources * targets)
+        of_heard = self.last.weight.expand(len(edge), -1, -1)
+        actions = torch.baddbmm(self.last.bias.unsqueeze(1), of_heard, heard)
+        actions = actions.view(len(edge), -1, *edge.shape[1:3])  # (G, actions, sources, targets)
+        return Action(**{field.name: actions[:, i] for i, field in enumerate(fields(Action))})
 
 
 def edges_seen(
     v: Tensor, *, steps: tuple[Tensor, ...], saved: Tensor, threshold: float, squashed: bool = False
 ) -> Tensor:
     """What concerns an edge. Float, shape ``(G, sources, targets, EDGE_SIZE)``.
+
+    In memory each number lies side by side for all edges: it is computed, and read, by itself.
 
     Args:
         v: Of the edges.
@@ -82,8 +89,9 @@ def edges_seen(
     seen_as = torch.asinh if squashed else _as_it_is
     gain = (steps[0] * v).clamp(-2, 2)
     off = (v.abs() <= threshold).to(v.dtype)
-    columns = [seen_as(v), seen_as(v.abs()), *(seen_as(step) for step in steps), gain, off]
-    return torch.stack([*columns, (saved + 1e-3).log() / 4], dim=3)
+    size = seen_as(v)
+    columns = [size, size.abs(), *(seen_as(step) for step in steps), gain, off]
+    return torch.stack([*columns, (saved + 1e-3).log() / 4], dim=1).movedim(1, 3)
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -122,5 +130,7 @@ class _LimitedGradient(torch.autograd.Function):
 
 def limited(x: Tensor) -> Tensor:
     """x, whose gradient is of limited norm for every data set: rounds can amplify it."""
+    if not x.requires_grad:
+        return x
     same: Tensor = _LimitedGradient.apply(x)  # type: ignore[no-untyped-call]
     return same

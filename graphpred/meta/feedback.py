@@ -99,23 +99,30 @@ class Hidden:
         slope: Of the activation. Float, shape ``(G, h, q)``.
         mean: Float, shape ``(G, h)``.
         deviation: Float, shape ``(G, h)``.
+        covariance: Float, shape ``(G, h, h)``.
     """
 
     value: Tensor
     slope: Tensor
     mean: Tensor
     deviation: Tensor
+    covariance: Tensor
 
     @classmethod
     def of(cls, rows: Rows, *, weight: Tensor, bias: Tensor, classes: Tensor) -> "Hidden":
         """Hidden neurons with weights ``(G, n, h)``, biases and activation classes ``(G, h)``."""
         z = weight.mT @ rows.X + bias.unsqueeze(2)  # (G, h, q)
         value, slope = activated(z, classes)
-        mean = (value * rows.weight).sum(dim=2)
-        value = value - mean.unsqueeze(2)
-        variance = (value.square() * rows.weight).sum(dim=2)
-        deviation = (variance + _LEAST_VARIANCE).sqrt()
-        return cls(value=value, slope=slope, mean=mean, deviation=deviation)
+        mean = value @ rows.weight.mT  # (G, h, 1)
+        value = value - mean
+        covariance = (value * rows.weight) @ value.mT
+        return cls(
+            value=value,
+            slope=slope,
+            mean=mean.squeeze(2),
+            deviation=(covariance.diagonal(dim1=1, dim2=2) + _LEAST_VARIANCE).sqrt(),
+            covariance=covariance,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,7 +137,7 @@ class Feedback:
         hidden_curvature: Of every neuron's edges. Float, ``(G, h)``.
         hidden_bias: Newton's step for every bias. Float, ``(G, h)``.
         output: The gradient for every edge to an output, over the curvature. Float, ``(G, h, c)``.
-        covariance: Of the hidden neurons, scaled to deviations. Float, ``(G, h, h)``.
+        covariance: Of the hidden neurons, scaled to deviations, with a ridge. ``(G, h, h)``.
         output_bias: Newton's step. Float, ``(G, c)``.
     """
 
@@ -157,11 +164,11 @@ class Feedback:
         error = error * rows.weight
         back = (out @ error) * hidden.slope  # (G, h, q)
         gradient = (rows.X @ back.mT) * gain.unsqueeze(1)  # (G, n, h)
-        slope = (hidden.slope.square() * rows.weight).sum(dim=2)  # (G, h)
+        slope = (hidden.slope.square() @ rows.weight.mT).squeeze(2)  # (G, h)
         plain = slope * (out.square() * rows.curvature.unsqueeze(1)).sum(dim=2)  # (G, h)
         curvature = _floored(plain * gain.square())
-        scaled = (hidden.value * rows.weight) @ hidden.value.mT
-        scaled = scaled / (hidden.deviation.unsqueeze(2) * hidden.deviation.unsqueeze(1))
+        scaled = hidden.covariance / (hidden.deviation.unsqueeze(2) * hidden.deviation.unsqueeze(1))
+        scaled.diagonal(dim1=1, dim2=2).add_(_HIDDEN_RIDGE)
         output = (hidden.value @ error.mT) / hidden.deviation.unsqueeze(2)  # (G, h, c)
         return cls(
             loss=loss,
@@ -171,7 +178,7 @@ class Feedback:
             hidden_curvature=curvature,
             hidden_bias=(back.sum(dim=2) / _floored(plain)).clamp(-3, 3),
             output=output / rows.curvature.unsqueeze(1),
-            covariance=scaled + _HIDDEN_RIDGE * torch.eye(scaled.shape[1], device=scaled.device),
+            covariance=scaled,
             output_bias=(error.sum(dim=2) / rows.curvature).clamp(-3, 3),
         )
 
@@ -208,10 +215,13 @@ def activated(z: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     flat = classes.flatten()
     order = flat.argsort(stable=True)
     counts = torch.bincount(flat, minlength=len(ACTIVATIONS)).tolist()
-    groups = z.reshape(n_sets * h, q)[order].split(counts)
+    groups = z.reshape(n_sets * h, q).index_select(0, order).split(counts)
     pairs = [_with_slope(index, part) for index, part in enumerate(groups) if len(part)]
     back = order.argsort()
-    value, slope = (torch.cat(parts)[back].view(n_sets, h, q) for parts in zip(*pairs, strict=True))
+    value, slope = (
+        torch.cat(parts).index_select(0, back).view(n_sets, h, q)
+        for parts in zip(*pairs, strict=True)
+    )
     return value, slope
 
 

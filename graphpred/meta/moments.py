@@ -21,6 +21,7 @@ SAMPLE_LIMIT = 4096  # different rows that are kept
 _BLOCK_ROWS = 4096
 _CHUNK_VALUES = 65536  # values of X whose functions are held at a time
 _LEAST_CHUNK_ROWS = 64  # of very wide data
+_GRAM_WIDTH = 128  # columns of XᵀX that are computed at a time
 _LEAST_DEVIATION = 1e-6  # what varies less is constant
 
 Spread = tuple[Tensor, Tensor]
@@ -78,6 +79,9 @@ class Moments:
             return
         for block, outputs in zip(X.split(_BLOCK_ROWS), y.split(_BLOCK_ROWS), strict=True):
             self._add_block(block, outputs)
+        self.n_rows += len(X)
+        lowest = CountedRows.of(X, y).lowest(SAMPLE_LIMIT)
+        self.rows = self.rows.merged(lowest, limit=SAMPLE_LIMIT)
 
     def merge(self, other: "Moments") -> None:
         """Add the rows of another, which stays as it is.
@@ -131,7 +135,7 @@ class Moments:
         product = self._sums["products"] / self.n_rows  # (B * n, c * r)
         product = product.addr_(mean.flatten(), mean_u, alpha=-1)
         product /= torch.outer(deviation.flatten(), deviation_u)
-        table = product.float().view(N_BASIS, self.n_features, self.n_outputs, -1)
+        table = product.float().reshape(N_BASIS, self.n_features, self.n_outputs, -1)
         table = table.permute(1, 2, 0, 3)  # (n, c, B, r)
         return torch.nn.functional.pad(table, (0, N_TARGETS - table.shape[3]))
 
@@ -183,15 +187,13 @@ class Moments:
         exact, total = X.double(), m * mean  # ridge would amplify rounding errors of float32
         self._add(
             x=exact.sum(dim=0),
-            x_squares=exact.T @ exact,
-            x_targets=exact.T @ targets.flatten(1)[:, first].double(),
+            x_squares=_gram(exact),
+            x_targets=(targets.flatten(1)[:, first].T.double() @ exact).T,
             targets=total,
             targets_squares=m * deviation.square() + total * mean,
             outputs=_output_sums(y, n_outputs=self.n_outputs),
         )
         self._add_basis(X, u, mean=mean, deviation=deviation)
-        self.n_rows += m
-        self.rows = self.rows.merged(CountedRows.of(X, y), limit=SAMPLE_LIMIT)
 
     def _add_basis(self, X: Tensor, u: Tensor, *, mean: Tensor, deviation: Tensor) -> None:
         """Add the functions of the features, and their products with those of the outputs.
@@ -210,14 +212,25 @@ class Moments:
             m = len(x)
             basis, centre, spread = _standardised(_function_basis(x).flatten(1))  # (m, B * n)
             total = m * centre + spread * basis.sum(dim=0)  # the centre is rounded
-            products = (basis.T @ targets) * torch.outer(spread, deviation)  # (B * n, c * r)
-            products.addr_(centre, (total_u - m * rounding) * deviation).addr_(total, mean)
+            products = (targets.T @ basis) * torch.outer(deviation, spread)  # (c * r, B * n)
+            products.addr_((total_u - m * rounding) * deviation, centre).addr_(mean, total)
             squares = m * spread.square() + total.square() / m
             self._add(
-                products=products,
+                products=products.T,
                 basis=total.view(N_BASIS, -1),
                 basis_squares=squares.view(N_BASIS, -1),
             )
+
+
+def _gram(X: Tensor) -> Tensor:
+    """XᵀX of X ``(m, n)``; of two equal halves of wide tables only one is computed."""
+    n = X.shape[1]
+    product = X.new_empty(n, n)
+    for start in range(0, n, _GRAM_WIDTH):
+        end = start + _GRAM_WIDTH
+        product[start:end, start:] = X[:, start:end].T @ X[:, start:]
+        product[end:, start:end] = product[start:end, end:].T
+    return product
 
 
 def _output_sums(y: Tensor, *, n_outputs: int) -> Tensor:

@@ -62,7 +62,8 @@ def fitted_readout(
     edge = mask.to(value)  # (h, c)
     v, bias = out * edge * deviation, output_bias + mean @ (out * edge)
     ridge = _RIDGE[0] * edge.sum(dim=0) / q + _RIDGE[1]  # (c,)
-    inverse = _inverses(value @ value.T / q, edge=edge, ridge=ridge)  # (c, h, h)
+    covariance = hidden.covariance[0] / (deviation * deviation.T)
+    inverse = _inverses(covariance, edge=edge, ridge=ridge)  # (c, h, h)
     length = 1.0 if sample.is_regression else (0.5 if len(y) == 2 else 0.7)
     for _ in range(_STEPS):
         error, _ = errors(rows, (v.T @ value + bias.unsqueeze(1))[None])  # (1, c, q)

@@ -36,6 +36,7 @@ from graphpred.meta.initialisation import initialise
 
 PRICE_FACTOR = 3.0
 """Cross-entropy falls about as much faster than the error does."""
+_BLOCK_EDGES = 16_384  # edges of all data sets that the rule moves at a time
 _SMALL = 8  # numbers of an embedding that the rule for edges sees
 _NEURON_SIZE = 5
 _WHOLE_SIZE = CONTEXT_SIZE + 4
@@ -212,21 +213,46 @@ class Refiner(nn.Module):
 
     def _hidden_step(self, seen: "_Seen", *, known: "_Known") -> Tensor:
         """Of v of the edges from features. Float, shape ``(G, n, h)``."""
-        feedback = known.feedback
-        v, before = seen.moving.hidden, seen.moving.hidden_step
-        saved = feedback.hidden_curvature.unsqueeze(1) * v.square() / 2
-        steps = feedback.hidden, feedback.hidden_joint
-        edge = edges_seen(
-            v, steps=(*steps, before), saved=saved / seen.setting.cost, threshold=seen.threshold
-        )
+        v, feedback = seen.moving.hidden, known.feedback
         size = (v.square().sum(dim=2) + 1e-4).log() / 4  # (G, n)
         feature = torch.cat([seen.setting.features, size.unsqueeze(2)], dim=2)
+        worth = (feedback.hidden_curvature / 2).unsqueeze(1) / seen.setting.cost  # (G, 1, h)
+        tables = (v, feedback.hidden, feedback.hidden_joint, seen.moving.hidden_step, feature)
+        n_features = max(1, _BLOCK_EDGES // (len(v) * v.shape[2]))
+        blocks = zip(*(table.split(n_features, dim=1) for table in tables), strict=True)
+        return torch.cat(
+            [
+                self._block_step(
+                    v,
+                    steps=(single, joint, before),
+                    feature=feature,
+                    saved=worth * v.square(),
+                    threshold=seen.threshold,
+                    known=known,
+                )
+                for v, single, joint, before, feature in blocks
+            ],
+            dim=1,
+        )
+
+    def _block_step(
+        self,
+        v: Tensor,
+        *,
+        steps: tuple[Tensor, Tensor, Tensor],
+        feature: Tensor,
+        saved: Tensor,
+        threshold: float,
+        known: "_Known",
+    ) -> Tensor:
+        """Of v of the edges from some features, few enough to stay in cache."""
+        edge = edges_seen(v, steps=steps, saved=saved, threshold=threshold)
         action = self.hidden_rule(edge, source=feature, target=known.neuron, whole=known.whole)
         single, joint = (rate / v.shape[2] ** 0.5 for rate in _HIDDEN_RATES)
         taken = (
             single * multiple(action.single) * steps[0] + joint * multiple(action.joint) * steps[1]
         )
-        repeated = before * torch.sigmoid(action.repeated + _REPEATED_LOGIT)
+        repeated = steps[2] * torch.sigmoid(action.repeated + _REPEATED_LOGIT)
         return edge_step(
             v, taken=taken, repeated=repeated, action=action, edge=edge, let_go=known.let_go
         )

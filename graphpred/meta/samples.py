@@ -9,7 +9,9 @@ as often as it deserves. Both make the samples of parts merge exactly to that of
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from graphpred.task import Task
@@ -18,7 +20,9 @@ ROW_LIMIT = 1024
 """Rows that drafts are refined on, and that statistics of pairs of features come from."""
 FIT_LIMIT = 4096
 """Rows that a network is fitted to when its edges are chosen."""
-_MULTIPLIERS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of the mixing function splitmix64
+Words = NDArray[np.uint64]
+_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # of splitmix64
+_BLOCK_VALUES = 16384  # that are hashed at a time: they stay in cache
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,24 +89,26 @@ class CountedRows:
 
     def lowest(self, limit: int) -> "CountedRows":
         """The different rows with the lowest hashes; itself if it has no more rows than that."""
-        return self if len(self.X) <= limit else self.distinct()._take(slice(limit))
+        return self if len(self.X) <= limit else self.distinct(limit)
 
-    def distinct(self) -> "CountedRows":
-        """Every different row once, by its hash."""
-        hashes = _hashes(self.X, self.y)
-        ordered, order = hashes.sort()
-        same = ordered[1:] == ordered[:-1]  # (q - 1,)
-        if not bool(same.any()):
-            return self._take(order)
-        identities = _identities(self.X, self.y)
+    def distinct(self, limit: int | None = None) -> "CountedRows":
+        """Every different row once, by its hash; at most so many, if a limit is given."""
+        limit = len(self.X) if limit is None else limit
+        hashes, order = _hashes(self.X, self.y).sort()
+        rank = torch.nn.functional.pad(hashes.diff() != 0, (1, 0)).cumsum(dim=0)  # (q,)
+        n_low = int(torch.searchsorted(rank, limit))
+        rows = self._take(order[:n_low])
+        if not n_low or int(rank[n_low - 1]) == n_low - 1:  # no hash is that of two rows
+            return rows
+        identities, hashes = _identities(rows.X, rows.y), hashes[:n_low]
         order = identities.argsort()
         order = order[hashes[order].argsort(stable=True)]  # by hash, then by identity
         is_first = torch.ones_like(order, dtype=torch.bool)
-        is_first[1:] = ~same | (identities[order].diff() != 0)
-        unique = self._take(order[is_first])
+        is_first[1:] = (hashes[order].diff() != 0) | (identities[order].diff() != 0)
+        unique = rows._take(order[is_first])
         count = torch.zeros_like(unique.count)
-        count.index_add_(0, is_first.cumsum(dim=0) - 1, self.count[order])
-        return CountedRows(X=unique.X, y=unique.y, count=count)
+        count.index_add_(0, is_first.cumsum(dim=0) - 1, rows.count[order])
+        return CountedRows(X=unique.X, y=unique.y, count=count)._take(slice(limit))
 
     def sample(self, *, limit: int, n_outputs: int) -> RowSample:
         """All rows if there are no more than ``limit``; else ``limit`` rows of lowest hash.
@@ -110,7 +116,7 @@ class CountedRows:
         Of the different rows that are kept, each comes as often as its share of their counts. They
         are sorted by ``row_hashes`` of X.
         """
-        rows = self.distinct()._take(slice(limit))
+        rows = self.distinct(limit)
         n_rows = int(rows.count.sum())
         if n_rows > len(rows.count):  # some are repeated
             q = min(limit, n_rows)
@@ -142,7 +148,9 @@ def row_hashes(X: Tensor) -> Tensor:
     Returns:
         Int64, shape ``(m,)``, as if uniform.
     """
-    return _mixed(_mixed(_bits(X)).sum(dim=1))
+    blocks = X.split(max(1, _BLOCK_VALUES // max(1, X.shape[1])))
+    sums = [_mixed(_bits(block)).sum(axis=1) for block in blocks]
+    return _signed(_mixed(np.concatenate(sums)))
 
 
 def _hashes(X: Tensor, y: Tensor) -> Tensor:
@@ -152,24 +160,34 @@ def _hashes(X: Tensor, y: Tensor) -> Tensor:
     order of classes must change nothing.
     """
     hashes = row_hashes(X)
-    return _mixed(hashes + row_hashes(y)) if y.is_floating_point() else hashes
+    return _signed(_mixed(_words(hashes + row_hashes(y)))) if y.is_floating_point() else hashes
 
 
 def _identities(X: Tensor, y: Tensor) -> Tensor:
     """A number for every row that is that of another only if all values are. Int64, ``(m,)``."""
-    outputs = _bits(y) if y.is_floating_point() else y.unsqueeze(1)
-    values = _mixed(torch.cat([_bits(X), outputs], dim=1))  # (m, n + 1) or (m, n + c)
-    return (values * (_mixed(torch.arange(values.shape[1])) | 1)).sum(dim=1)
+    outputs = _bits(y) if y.is_floating_point() else _words(y.unsqueeze(1))
+    values = _mixed(np.concatenate([_bits(X), outputs], axis=1))  # (m, n + 1) or (m, n + c)
+    factors = _mixed(np.arange(values.shape[1], dtype=np.uint64)) | np.uint64(1)
+    return _signed((values * factors).sum(axis=1))
 
 
-def _bits(values: Tensor) -> Tensor:
-    """Float32 numbers as integers; −0 is 0. Int64, of the same shape."""
-    return (values + 0.0).contiguous().view(torch.int32).to(torch.int64)
+def _bits(values: Tensor) -> Words:
+    """Float32 numbers as integers; −0 is 0. Of the same shape."""
+    return _words((values + 0.0).contiguous().view(torch.int32).to(torch.int64))
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _words(x: Tensor) -> Words:
+    return x.numpy().view(np.uint64)
+
+
+def _signed(x: Words) -> Tensor:
+    return torch.from_numpy(x.view(np.int64))
+
+
+def _mixed(x: Words) -> Words:
     """A bijection of the 64-bit integers that scatters them (Steele, Lea and Flood, 2014)."""
-    x = x + 1
+    x = x + np.uint64(1)
     for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
-        x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * multiplier
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
+        x ^= x >> np.uint64(shift)
+        x *= multiplier
+    return x ^ (x >> np.uint64(31))
