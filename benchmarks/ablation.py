@@ -21,7 +21,6 @@ from rich.table import Table
 from graphpred.experiments.predicted import trained, trained_afresh
 from graphpred.experiments.protocol import Cell, cells, data_sets
 from graphpred.experiments.rivals import rate_of
-from graphpred.meta.deeper import predict_deep
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.surgery import MOST_OPERATED
 from graphpred.searchers import Proposal
@@ -71,7 +70,8 @@ def _near(model: MetaModel) -> Predict:
 def _deep(model: MetaModel, *, n_layers: int) -> Predict:
     def predict(cell: Cell) -> Proposal:
         hidden, limit = [cell.task.n_features] * n_layers, min(cell.n_edges, MOST_OPERATED)
-        return predict_deep(model, cell.task, hidden=hidden, n_edges=limit, seed=cell.seed)
+        prediction = model.predict(cell.task, n_hidden=hidden, seed=cell.seed)
+        return prediction.proposal(n_edges=limit)
 
     return predict
 

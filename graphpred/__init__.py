@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphpred.estimators import GraphPredClassifier as GraphPredClassifier
     from graphpred.estimators import GraphPredRegressor as GraphPredRegressor
     from graphpred.matching import closeness as closeness
-    from graphpred.meta.deeper import predict_deep as predict_deep
+    from graphpred.meta.deeper import DeepPrediction as DeepPrediction
     from graphpred.meta.encoders import DatasetEncoder as DatasetEncoder
     from graphpred.meta.encoders import Embedding as Embedding
     from graphpred.meta.model import MetaModel as MetaModel
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Architecture": "graphpred.architecture",
     "DatasetEncoder": "graphpred.meta.encoders",
+    "DeepPrediction": "graphpred.meta.deeper",
     "Embedding": "graphpred.meta.encoders",
     "GraphPredClassifier": "graphpred.estimators",
     "GraphPredError": "graphpred.errors",
@@ -51,7 +52,6 @@ _HOMES = {
     "SparseNetwork": "graphpred.network",
     "Task": "graphpred.task",
     "closeness": "graphpred.matching",
-    "predict_deep": "graphpred.meta.deeper",
     "register_activation": "graphpred.activations",
     "search": "graphpred.searchers",
     "tune_penalty": "graphpred.searchers",

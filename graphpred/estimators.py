@@ -1,5 +1,6 @@
 """scikit-learn estimators: predict a sparse network for the data, train it, use it."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +24,9 @@ from graphpred.task import Task
 
 SELECTION_SHARE = 0.2
 """Share of the rows that candidates or numbers of edges are chosen on."""
-_INTEGERS = ("n_hidden", "steps", "candidates")
+_INTEGERS = ("steps", "candidates")
 _NUMBERS = ("density", "penalty", *_INTEGERS)
-_MAY_BE_NONE = ("density", "penalty", "n_hidden")
+_MAY_BE_NONE = ("density", "penalty")
 
 
 class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
@@ -34,7 +35,7 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
     _kind: Kind
     architecture_: Architecture
     network_: SparseNetwork
-    edge_probabilities_: tuple[NDArray[np.float32], NDArray[np.float32]]
+    edge_probabilities_: tuple[NDArray[np.float32], ...]
     activation_probabilities_: NDArray[np.float32]
     n_edges_: int
     n_features_in_: int
@@ -44,7 +45,7 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
         self,
         density: float | None = None,
         penalty: float | None = None,
-        n_hidden: int | None = None,
+        n_hidden: int | Sequence[int] | None = None,
         steps: int = 300,
         candidates: int = 1,
         meta_model: MetaModel | str | Path | None = None,
@@ -73,7 +74,8 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
             del self.feature_names_in_
         seed = _seed(self.random_state)
         numbers = {name: _number(name, getattr(self, name)) for name in _NUMBERS}
-        config = FitConfig(**numbers, train_on="fit", seed=seed)
+        n_hidden = _hidden(self.n_hidden)
+        config = FitConfig(**numbers, n_hidden=n_hidden, train_on="fit", seed=seed)
         rows, target = _frame(X), _array(y, name="y")
         if target.ndim != 1:
             raise InputError(f"y must have shape (m,); got {target.shape}.")
@@ -92,8 +94,7 @@ class _GraphPredEstimator(BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         self.network_ = fitted.network
         self.architecture_ = fitted.network.architecture
-        first, second = fitted.prediction.probabilities
-        self.edge_probabilities_ = (first.numpy(), second.numpy())
+        self.edge_probabilities_ = tuple(p.numpy() for p in fitted.prediction.probabilities)
         self.activation_probabilities_ = fitted.prediction.activation_probabilities.numpy()
         self.n_edges_ = self.architecture_.n_live_edges
         return self
@@ -132,7 +133,8 @@ class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore
         density: At most floor(density · N) live edges.
         penalty: C, the price of an edge in units of the loss, instead of a density. With neither,
             the number of edges is chosen on an internal validation split along ten prices.
-        n_hidden: Hidden neurons; as many as features by default.
+        n_hidden: Hidden neurons, or those of every hidden layer, such as ``(13, 8)``; by default
+            one layer of as many as features.
         steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
         candidates: Structures drawn; the best on an internal validation split is kept.
         meta_model: A ``MetaModel``, the path of one, or None for the packaged one.
@@ -142,8 +144,10 @@ class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore
         classes_: The classes, sorted, shape ``(c,)``.
         architecture_: The ``Architecture``, with ``masks`` and ``activations``.
         network_: The trained ``SparseNetwork``, a torch module.
-        edge_probabilities_: Of every possible edge, one array a layer: ``(n, h)``, ``(h, c)``.
-        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``.
+        edge_probabilities_: Of every possible edge, one array a layer of weights:
+            ``(n_{k-1}, n_k)``, the widths of the layers from features to outputs.
+        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``,
+            layer after layer.
         n_edges_: Live edges.
         n_features_in_: Columns of X.
         feature_names_in_: Their names, if X is a frame whose names are all text.
@@ -180,7 +184,8 @@ class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[m
         density: At most floor(density · N) live edges.
         penalty: C, the price of an edge in units of the loss, instead of a density. With neither,
             the number of edges is chosen on an internal validation split along ten prices.
-        n_hidden: Hidden neurons; as many as features by default.
+        n_hidden: Hidden neurons, or those of every hidden layer, such as ``(13, 8)``; by default
+            one layer of as many as features.
         steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
         candidates: Structures drawn; the best on an internal validation split is kept.
         meta_model: A ``MetaModel``, the path of one, or None for the packaged one.
@@ -189,8 +194,10 @@ class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[m
     Attributes:
         architecture_: The ``Architecture``, with ``masks`` and ``activations``.
         network_: The trained ``SparseNetwork``, a torch module.
-        edge_probabilities_: Of every possible edge, one array a layer: ``(n, h)``, ``(h, c)``.
-        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``.
+        edge_probabilities_: Of every possible edge, one array a layer of weights:
+            ``(n_{k-1}, n_k)``, the widths of the layers from features to outputs.
+        activation_probabilities_: Of every activation class in every hidden neuron, ``(h, a)``,
+            layer after layer.
         n_edges_: Live edges.
         n_features_in_: Columns of X.
         feature_names_in_: Their names, if X is a frame whose names are all text.
@@ -208,13 +215,30 @@ def _number(name: str, value: Any) -> Any:
     """A parameter as a plain number or None; ``FitConfig`` says which numbers it may be."""
     if value is None and name in _MAY_BE_NONE:
         return None
-    if type(value) is not bool and isinstance(value, Integral):
+    if _is_integer(value):
         return int(value)
     if type(value) is not bool and isinstance(value, Real) and name not in _INTEGERS:
         return float(value)
     what = "an integer" if name in _INTEGERS else "a number"
     or_none = " or None" if name in _MAY_BE_NONE else ""
     raise InputError(f"{name} must be {what}{or_none}; got {value!r}.")
+
+
+def _hidden(value: Any) -> int | tuple[int, ...] | None:
+    """Hidden neurons as plain numbers; ``MetaModel`` says which numbers they may be."""
+    if value is None or _is_integer(value):
+        return None if value is None else int(value)
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    if several and all(_is_integer(h) for h in value):
+        return tuple(int(h) for h in value)
+    raise InputError(
+        "n_hidden must be an integer, a sequence of integers (one for every hidden layer) or None; "
+        f"got {value!r}."
+    )
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, Integral)
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from graphpred.errors import InputError
+from graphpred.meta.deeper import AnyPrediction
 from graphpred.meta.model import MetaModel
 from graphpred.meta.moments import Moments
-from graphpred.meta.prediction import Prediction
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import FITTED_RATE, TUNING_RATE, Population
@@ -39,7 +39,8 @@ class FitConfig:
         density: At most floor(density · N) live edges.
         penalty: C of 𝔏 = L + C·K, instead of a density. With neither, the number of edges is
             chosen on the validation part along ten prices.
-        n_hidden: Hidden neurons; by default as many as features.
+        n_hidden: Hidden neurons, or those of every hidden layer; by default one layer of as many as
+            features.
         steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
         candidates: Structures drawn; the best on the validation part is kept.
         train_on: Part that the kept network is trained on, ``"train"`` or ``"fit"``.
@@ -51,7 +52,7 @@ class FitConfig:
 
     density: float | None = None
     penalty: float | None = None
-    n_hidden: int | None = None
+    n_hidden: int | Sequence[int] | None = None
     steps: int = 300
     candidates: int = 1
     train_on: Part = "train"
@@ -90,7 +91,7 @@ class Fit:
     """
 
     network: SparseNetwork
-    prediction: Prediction
+    prediction: AnyPrediction
 
 
 def fit_predicted(
@@ -109,7 +110,7 @@ def fit_predicted(
         moments: Sums over all training rows, if the task holds a sample of them.
 
     Raises:
-        InputError: If fewer than 2 edges are allowed, or a choice lacks validation rows.
+        InputError: If fewer edges are allowed than a path has, or a choice lacks validation rows.
     """
     config = config or FitConfig()
     if config.needs_validation and not len(task.split.validation):
@@ -142,10 +143,10 @@ def fit_predicted(
     return Fit(network=network, prediction=prediction)
 
 
-_Option = tuple[Prediction, Proposal]
+_Option = tuple[AnyPrediction, Proposal]
 
 
-def _options(prediction: Prediction, *, config: FitConfig) -> list[_Option]:
+def _options(prediction: AnyPrediction, *, config: FitConfig) -> list[_Option]:
     """The candidates at the density or penalty that is asked for; without both, drafts of each.
 
     The first is the prediction itself, others have fresh latents.
@@ -180,7 +181,7 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
     return min(range(len(options)), key=lambda i: (losses[i], n_edges[i]))
 
 
-def _rate(prediction: Prediction) -> float:
+def _rate(prediction: AnyPrediction) -> float:
     return FITTED_RATE if prediction.is_fitted else TUNING_RATE
 
 
@@ -232,7 +233,7 @@ def _constant(task: Task, parts: _Parts) -> dict[str, dict[str, float]]:
 
 def _facts(
     task: Task,
-    prediction: Prediction,
+    prediction: AnyPrediction,
     *,
     proposal: Proposal,
     config: FitConfig,
@@ -265,10 +266,6 @@ def _facts(
     }
 
 
-def _evidence(prediction: Prediction) -> dict[str, Tensor]:
-    first, second = prediction.probabilities
-    return {
-        "probability_1": first,
-        "probability_2": second,
-        "activation_probability": prediction.activation_probabilities,
-    }
+def _evidence(prediction: AnyPrediction) -> dict[str, Tensor]:
+    edges = {f"probability_{k}": p for k, p in enumerate(prediction.probabilities, start=1)}
+    return edges | {"activation_probability": prediction.activation_probabilities}

@@ -122,6 +122,20 @@ def test_predict_prints_what_the_report_prints(chain, tmp_path):
             assert f"{losses[moment][part]['error']:.3f}" in predicted.stdout
 
 
+def test_several_hidden_layers_are_predicted_and_shown(chain, tmp_path):
+    predicted = ok("predict", "iris", "--model", chain / "model", "--hidden", "5,4",
+                   "--density", 0.4, "--steps", 5, "--out", tmp_path / "net")  # fmt: skip
+    ok("report", tmp_path / "net", "--html", tmp_path / "net.html")
+
+    assert SparseNetwork.load(tmp_path / "net").architecture.widths == (4, 5, 4, 3)
+    assert predicted.stdout == ok("report", tmp_path / "net").stdout
+    for shown in (predicted.stdout, (tmp_path / "net.html").read_text()):
+        assert "Features to hidden layer 1" in shown
+        assert "Hidden layer 1 to hidden layer 2" in shown
+        assert "Hidden layer 2 to classes" in shown
+        assert "share of the largest weight" not in shown  # all maps are of probabilities
+
+
 def bad_csv(folder, text):
     path = folder / "bad.csv"
     path.write_text(text)
@@ -158,6 +172,8 @@ def test_a_bad_table_gets_one_clear_line(chain, tmp_path, text, message):
         (("predict", "iris", "--model", "model", "--density", 0.05), "2 edges or more; got 1"),
         (("predict", "iris", "--model", "model", "--density", 0.1, "--penalty", 1), "not both"),
         (("predict", "iris", "--model", "net"), "must be a meta-model"),
+        (("predict", "iris", "--model", "model", "--hidden", "4,x"), "commas between"),
+        (("predict", "iris", "--model", "model", "--hidden", "4,0"), "got (4, 0)"),
         (("predict", "iris", "--model", "missing"), "no such file"),
         (("predict", "iris"), "name a model file of your own"),
         (("predict", "no_such_set", "--model", "model"), "no_such_set"),

@@ -1,5 +1,6 @@
 """The scikit-learn estimators."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -133,6 +134,35 @@ def test_architecture_has_a_mask_a_layer_and_a_name_a_neuron(classifier):
     assert all(((p > 0) & (p <= 1)).all() for p in fitted.edge_probabilities_)
     assert fitted.activation_probabilities_.shape == (5, 6)
     np.testing.assert_allclose(fitted.activation_probabilities_.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_hidden", [(5, 4), [5, 1, 3], np.array([3, 2])])
+def test_several_hidden_layers(classifier, n_hidden):
+    X, y = iris()
+
+    fitted = clone(classifier).set_params(n_hidden=n_hidden, steps=20).fit(X, y)
+
+    widths = (4, *n_hidden, 3)
+    shapes = list(itertools.pairwise(widths))
+    assert fitted.architecture_.widths == widths
+    assert [p.shape for p in fitted.edge_probabilities_] == shapes
+    assert fitted.activation_probabilities_.shape == (sum(widths[1:-1]), 6)
+    assert fitted.n_edges_ <= 0.8 * sum(a * b for a, b in shapes)
+    assert fitted.score(X, y) > 0.8
+    assert np.array_equal(clone(fitted).n_hidden, n_hidden)
+
+
+@pytest.mark.parametrize("settings", [{"penalty": 0.002}, {}, {"density": 0.4, "candidates": 2}])
+def test_every_way_of_choosing_edges_works_with_several_layers(meta_model, settings):
+    X, y = numbers(GraphPredRegressor)
+    estimator = GraphPredRegressor(
+        n_hidden=(5, 4), steps=30, meta_model=meta_model, random_state=0, **settings
+    )
+
+    fitted = clone(estimator).fit(X, y)
+
+    assert fitted.n_edges_ == fitted.architecture_.n_live_edges > 0
+    assert fitted.score(X, y) > 0.5
 
 
 def test_works_in_a_pipeline_and_in_cross_validation(classifier, regressor):
@@ -320,7 +350,13 @@ def test_no_packaged_model_is_a_clear_error(kind, monkeypatch):
         ({"n_hidden": 0}, "n_hidden must be"),
         ({"steps": 2.5, "density": 0.3}, r"steps must be an integer; got 2\.5"),
         ({"steps": None}, "steps must be an integer; got None"),
-        ({"n_hidden": 2.0}, r"n_hidden must be an integer or None; got 2\.0"),
+        ({"n_hidden": 2.0}, r"n_hidden must be an integer, a sequence .*; got 2\.0"),
+        ({"n_hidden": "x"}, "n_hidden must be an integer, a sequence .*; got 'x'"),
+        ({"n_hidden": (4, 2.5)}, r"n_hidden must be an integer, a sequence .*; got \(4, 2\.5\)"),
+        ({"n_hidden": (4, True)}, "n_hidden must be an integer, a sequence"),
+        ({"n_hidden": ()}, r"n_hidden must be at least 1, .*; got \(\)"),
+        ({"n_hidden": (0,)}, r"n_hidden must be at least 1, .*; got \(0,\)"),
+        ({"n_hidden": (4, 3), "density": 0.04}, "3 edges or more; got 1"),
         ({"candidates": True}, "candidates must be an integer; got True"),
         ({"density": "a"}, "density must be a number or None; got 'a'"),
         ({"penalty": [1]}, r"penalty must be a number or None; got \[1\]"),

@@ -9,7 +9,7 @@ from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_pred
 from graphpred.network import SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import FITTED_RATE, TUNING_RATE, Population
-from graphpred.report import network_warnings
+from graphpred.report import network_summary, network_warnings, verify_file
 from graphpred.task import Task
 
 STEPS = 15
@@ -147,6 +147,39 @@ def test_hidden_width_is_obeyed(task, meta_model):
     network = fit(task, meta_model, density=0.5, n_hidden=9).network
 
     assert network.architecture.widths == (6, 9, task.n_outputs)
+
+
+@pytest.mark.parametrize(
+    "config", [{"density": 0.3, "candidates": 2}, {"penalty": 0.002}, {"candidates": 2}]
+)
+def test_several_hidden_layers(task, meta_model, config, tmp_path):
+    before = torch.get_rng_state()
+    first, second = (fit(task, meta_model, n_hidden=(5, 3), seed=4, **config) for _ in range(2))
+    network = first.network
+    network.save(tmp_path / "net")
+
+    loaded = SparseNetwork.load(tmp_path / "net")
+
+    z, n_possible = network.architecture, 6 * 5 + 5 * 3 + 3 * task.n_outputs
+    assert same_network(first.network, second.network)
+    assert torch.equal(before, torch.get_rng_state())
+    assert z.widths == (6, 5, 3, task.n_outputs)
+    assert network.facts["n_possible_edges"] == n_possible
+    assert 0 < network.facts["n_live_edges"] == z.n_edges <= config.get("density", 1) * n_possible
+    if "penalty" in config:
+        assert network.facts["penalty"] == pytest.approx(config["penalty"])
+    assert verify_file(tmp_path / "net") == []
+    assert same_network(loaded, network)
+    assert set(loaded.evidence) == {
+        "probability_1",
+        "probability_2",
+        "probability_3",
+        "activation_probability",
+    }
+    for k, table in enumerate(first.prediction.probabilities, start=1):
+        assert torch.equal(loaded.evidence[f"probability_{k}"], table)
+    assert all(edge["probability"] >= 0.5 for edge in network_summary(loaded)["edges"])
+    assert all(neuron["probability"] > 0 for neuron in network_summary(loaded)["neurons"])
 
 
 @pytest.mark.parametrize("config", [{"density": 0.3}, {"penalty": 0.002, "candidates": 3}, {}])

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import shutil
 import time
@@ -365,6 +366,38 @@ def test_large_network_renders_quickly():
     network_report(network)
 
     assert time.process_time() - start < 1
+
+
+def test_every_layer_shows_its_probabilities_and_those_of_its_activations():
+    generator, widths = torch.Generator().manual_seed(0), (3, 4, 2, 2)
+    shapes = list(itertools.pairwise(widths))
+    probability = [torch.rand(shape, generator=generator) for shape in shapes]
+    classes = torch.rand(6, len(ACTIVATIONS), generator=generator).softmax(dim=1)
+    z = Architecture.from_masks(
+        [torch.ones(shape) for shape in shapes], hidden=["relu"] * 4 + ["tanh"] * 2
+    )
+    network = SparseNetwork(
+        z,
+        initial_weights(z, seed=0),
+        signature=signature(3, 2),
+        facts={"activation_names": ACTIVATIONS},
+        evidence={
+            **{f"probability_{k}": p for k, p in enumerate(probability, start=1)},
+            "activation_probability": classes,
+        },
+    )
+
+    neurons = network_summary(network)["neurons"]
+    edges = network_summary(network)["edges"]
+
+    for i, neuron in enumerate(neurons):
+        name = neuron["activation"]
+        index = ACTIVATIONS.index(name)
+        assert neuron["probability"] == pytest.approx(float(classes[i, index]))
+    assert [neuron["name"] for neuron in neurons][-2:] == ["h2.0", "h2.1"]
+    expected = torch.cat([p.flatten() for p in probability]).tolist()
+    assert [edge["probability"] for edge in edges] == pytest.approx(expected)
+    assert "Hidden layer 1 to hidden layer 2" in text(network_report(network))
 
 
 @pytest.mark.parametrize("n_hidden_layers", [0, 2])

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from graphpred.cli.common import clear_errors, console, load_model, notice, print_json, progress
+from graphpred.errors import InputError
 from graphpred.fitting import FitConfig, fit_predicted
 from graphpred.meta.moments import Moments
 from graphpred.report import network_report, network_summary
@@ -25,6 +26,12 @@ def predict(
     penalty: Annotated[
         float | None, typer.Option(help="C, price of an edge, instead of a density.")
     ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(
+            help="Hidden neurons, as many as features by default; 13,8 for two layers of 13 and 8."
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=0, help="Training steps; 0: none.")] = 300,
     candidates: Annotated[
         int, typer.Option(min=1, help="Structures drawn; the best on validation rows is kept.")
@@ -43,7 +50,12 @@ def predict(
     with clear_errors():
         meta_model = load_model(model, encoder=encoder)
         config = FitConfig(
-            density=density, penalty=penalty, steps=steps, candidates=candidates, seed=seed
+            density=density,
+            penalty=penalty,
+            n_hidden=_hidden(hidden),
+            steps=steps,
+            candidates=candidates,
+            seed=seed,
         )
         task, moments = _read(data, target=target, seed=seed, stream_above=stream_above)
         network = fit_predicted(task, meta_model, config=config, moments=moments).network
@@ -55,6 +67,16 @@ def predict(
             console().print(network_report(network))
             if out is not None:
                 notice(f"written to {out}")
+
+
+def _hidden(text: str | None) -> tuple[int, ...] | None:
+    """Widths of hidden layers that are given as text."""
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--hidden must be whole numbers with commas between them, as in 13,8; got {text!r}."
+        ) from error
 
 
 def _read(

@@ -1,135 +1,257 @@
-"""Networks with several hidden layers, layer by layer.
+"""``DeepPrediction``: a distribution over networks with several hidden layers.
 
-The meta-model predicts a network with one hidden layer; what its hidden neurons say of the rows is
-a data set again, for which it predicts the next layer, and so on. All layers together are then
-fitted and cut (``graphpred.meta.surgery``), so that early layers learn what late ones need.
+Layers are grown on each other (``graphpred.meta.layerwise``). For a number of edges there are more
+than wanted, and all layers together are fitted and cut (``graphpred.meta.surgery``), so that early
+ones learn what late ones need.
 
-Notation: n features; h_1, h_2, … hidden neurons a layer; c outputs.
+Notation: layers of widths n_0 … n_t, n_0 = n features and n_t = c outputs; h = n_1 + … + n_{t-1}
+hidden neurons; a activation classes; N possible edges; K* live ones.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.meta.feedback import activated
-from graphpred.meta.model import MetaModel
-from graphpred.meta.prediction import Prediction
-from graphpred.meta.samples import FIT_LIMIT, RowSample
-from graphpred.meta.surgery import MOST_OPERATED, draft_size, operated
+from graphpred.meta.layerwise import Grown, Layers
+from graphpred.meta.likely import LikelyEdges, edge_limit, flattened, places, refitted, tables
+from graphpred.meta.prediction import PRICE_RANGE, Prediction
+from graphpred.meta.surgery import MOST_OPERATED, Operated, draft_size, gone_probability, operated
 from graphpred.searchers import Proposal
-from graphpred.task import Task
-from graphpred.weights import Weights
 
-_LEAST_DEVIATION = 1e-3  # of what a hidden neuron says
+_UNLIKELY = 0.499
+_N_PRICES = 8  # tried for networks that are too large to be fitted
 
 
-@torch.no_grad()
-def predict_deep(
-    model: MetaModel,
-    task: Task,
-    *,
-    hidden: Sequence[int],
-    n_edges: int,
-    activations: Sequence[str] | None = None,
-    seed: int = 0,
-) -> Proposal:
-    """A network with any number of hidden layers, and its weights.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DeepPrediction:
+    """What the meta-model says of one data set at one price, with several hidden layers.
 
-    Args:
-        model: Predicts every layer.
-        task: The data set.
-        hidden: h_1, h_2, …
-        n_edges: Largest K*, at most ``MOST_OPERATED``.
-        activations: Those that hidden neurons may have, some of the model's; None for all.
-        seed: Of the latents.
+    Used like ``Prediction``. Its likely edges are those of one network, without dead ones.
 
-    Raises:
-        InputError: If there is no hidden layer, one of no neurons, or ``n_edges`` is below the
-            number of layers of weights or above what can be fitted.
+    Attributes:
+        price: λ = C·N.
+        activations: Names of the a activation classes.
+        probabilities: Of every possible edge, one table a layer of weights, ``(n_{k-1}, n_k)``.
+        activation_probabilities: Of every class in every hidden neuron, layer after layer,
+            ``(h, a)``.
+        classes: Registry index of the class that every hidden neuron has drawn, ``(h,)``.
+        weights: Of every possible edge, zero for those that are unlikely; ``(n_{k-1}, n_k)``.
+        biases: Of the neurons, one vector a layer of weights, ``(n_k,)``.
+        familiarity: See ``Prediction``.
+        is_fitted: Whether it is the outcome of ``fitted``: all layers fitted together.
     """
-    depth = len(hidden) + 1
-    if not hidden or min(hidden) < 1:
-        raise InputError(f"hidden must be positive numbers of neurons; got {tuple(hidden)}.")
-    if not depth <= n_edges <= MOST_OPERATED:
-        raise InputError(f"n_edges must be in {depth} … {MOST_OPERATED}; got {n_edges}.")
-    predict = partial(model.predict, activations=activations, seed=seed)
-    draft = _grown(predict, task, hidden=hidden, n_edges=draft_size(n_edges))
-    return operated([draft], sample=RowSample.of(task, limit=FIT_LIMIT), limit=n_edges).proposal
+
+    price: float
+    activations: tuple[str, ...]
+    probabilities: tuple[Tensor, ...]
+    activation_probabilities: Tensor
+    classes: Tensor
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    familiarity: float | None
+    is_fitted: bool
+    _layers: Layers
+
+    @classmethod
+    def of(cls, layers: Layers, *, price: float) -> "DeepPrediction":
+        """The layers at a price."""
+        return cls._along(layers, [price])[0]
+
+    @classmethod
+    def _along(cls, layers: Layers, prices: Sequence[float]) -> list["DeepPrediction"]:
+        grown = layers.along(prices)
+        return [
+            replace(cls._of(one, layers=layers), price=price)  # but for rounding, it has it
+            for one, price in zip(grown, prices, strict=True)
+        ]
+
+    @classmethod
+    def _of(
+        cls, grown: Grown, *, layers: Layers, outcome: Operated | None = None, limit: int = 0
+    ) -> "DeepPrediction":
+        """From grown layers, and what was made of their network if it was cut to a limit."""
+        proposal, widths = grown.proposal, layers.widths
+        said = flattened(grown.probabilities)  # (N,)
+        if outcome is None:
+            at = places(proposal.architecture.edges, widths=widths)
+            own, said = said[at].clamp(min=0.5), said.clamp(max=_UNLIKELY)
+        else:
+            at, own = places(outcome.edges, widths=widths), outcome.probability
+            said = said * gone_probability(draft_size(limit), limit=limit)
+            said, proposal = said.clamp(max=_UNLIKELY), outcome.proposal
+        said[at] = own
+        z, start = proposal.architecture, proposal.start
+        assert start is not None
+        weight = torch.zeros_like(said)
+        weight[places(z.edges, widths=widths)] = start.edge
+        return cls(
+            price=grown.price,
+            activations=layers.first.activations,
+            probabilities=tables(said, widths=widths),
+            activation_probabilities=grown.activation_probabilities,
+            classes=z.activation[widths[0] : sum(widths[:-1])],
+            weights=tables(weight, widths=widths),
+            biases=start.bias.split(widths[1:]),
+            familiarity=layers.first.familiarity,
+            is_fitted=outcome is not None,
+            _layers=layers,
+        )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """n_0 … n_t."""
+        return self._layers.widths
+
+    @property
+    def n_possible_edges(self) -> int:
+        """N."""
+        return self._layers.n_possible_edges
+
+    @property
+    def n_live_edges(self) -> int:
+        """Live edges among the likely ones."""
+        return self._edges.likely().architecture.n_edges
+
+    @property
+    def _edges(self) -> LikelyEdges:
+        return LikelyEdges(
+            probabilities=self.probabilities,
+            weights=self.weights,
+            biases=self.biases,
+            classes=self.classes,
+        )
+
+    def limit(self, *, n_edges: int | None = None, density: float | None = None) -> int:
+        """The largest K* that is asked for; see ``proposal``."""
+        return edge_limit(self.widths, n_edges=n_edges, density=density)
+
+    def at(self, price: float) -> "DeepPrediction":
+        """The same data set and latents at another price, a positive number."""
+        if not 0 < price < math.inf:
+            raise InputError(f"price must be a positive number; got {price}.")
+        return self._along(self._layers, [price])[0]
+
+    def along(self, prices: Sequence[float]) -> list["DeepPrediction"]:
+        """The same at several prices."""
+        return self._along(self._layers, prices)
+
+    def redraw(self, k: int, *, generator: torch.Generator) -> list["DeepPrediction"]:
+        """Some predictions like this one, k of them, with fresh latents of all hidden neurons."""
+        layers = [self._layers.redrawn(generator=generator) for _ in range(k)]
+        return [self.of(one, price=self.price) for one in layers]
+
+    # Networks
+
+    def architecture(
+        self, *, n_edges: int | None = None, density: float | None = None
+    ) -> Architecture:
+        """The architecture of ``proposal``."""
+        return self.proposal(n_edges=n_edges, density=density).architecture
+
+    def proposal(self, *, n_edges: int | None = None, density: float | None = None) -> Proposal:
+        """A network with its predicted weights as the start.
+
+        Args:
+            n_edges: Largest K*.
+            density: The same as floor(density · N) edges.
+
+        Returns:
+            With neither, a network of as many live edges as are likely at this price.
+
+        Raises:
+            InputError: If both are given, or fewer than t edges are allowed.
+        """
+        limited = n_edges is not None or density is not None
+        limit = self.limit(n_edges=n_edges, density=density) if limited else None
+        return self.fitted(limit).chosen(limit)
+
+    def sample(
+        self,
+        k: int,
+        *,
+        generator: torch.Generator,
+        n_edges: int | None = None,
+        density: float | None = None,
+    ) -> list[Proposal]:
+        """Draw k diverse candidates: fresh latents for all hidden neurons each time.
+
+        Args:
+            k: How many.
+            generator: Source of randomness.
+            n_edges: See ``proposal``.
+            density: See ``proposal``.
+        """
+        limited = n_edges is not None or density is not None
+        limit = self.limit(n_edges=n_edges, density=density) if limited else None
+        return [one.chosen(limit) for one in self.fitted_draws(k, limit=limit, generator=generator)]
+
+    def fitted(self, limit: int | None = None) -> "DeepPrediction":
+        """The prediction whose layers are fitted together, with its final weights.
+
+        A network of very many edges is not fitted but only cut.
+
+        Args:
+            limit: Largest K*; without it, as many as are likely at this price.
+        """
+        if self.is_fitted:
+            return self
+        if limit is None:
+            fitted = self._cut_to(self.n_live_edges, layers=self._layers)
+            return self if fitted is None else replace(fitted, price=self.price)
+        return self._cut_to(limit, layers=self._layers) or self._near(limit)
+
+    def fitted_draws(
+        self, k: int, *, limit: int | None = None, generator: torch.Generator
+    ) -> list["DeepPrediction"]:
+        """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
+        size = self.n_live_edges if limit is None else limit
+        price = self.price if limit is None or limit <= MOST_OPERATED else self._near(limit).price
+        draws = []
+        for _ in range(k):
+            layers = self._layers.redrawn(generator=generator)
+            fitted = self._cut_to(size, layers=layers) or self.of(layers, price=price)
+            draws.append(replace(fitted, price=self.price) if limit is None else fitted)
+        return draws
+
+    def chosen(self, limit: int | None = None) -> Proposal:
+        """The network of the likely edges.
+
+        Args:
+            limit: Largest K*: as many of the likely edges, most probable first, as give no more
+                live ones, and the weights to the outputs fitted anew if some go. If none of them
+                connects a feature to an output, the most probable path.
+        """
+        found = self._edges.likely(limit)
+        if limit is not None and not found.architecture.n_edges:
+            return self._edges.path()
+        if self.is_fitted or found.architecture.n_edges == self.n_live_edges:
+            return found
+        return refitted(found, sample=self._layers.sample)[0]
+
+    def _cut_to(self, limit: int, *, layers: Layers) -> "DeepPrediction | None":
+        """Layers with more edges than wanted, fitted and cut; None if there are too many or few."""
+        if not len(self.widths) - 1 <= limit <= MOST_OPERATED:
+            return None
+        grown = layers.within(draft_size(limit))
+        outcome = operated([grown.proposal], sample=layers.sample, limit=limit)
+        if not outcome.proposal.architecture.n_edges:
+            path = self._of(grown, layers=layers)._edges.path()  # instead of nothing
+            outcome = operated([path], sample=layers.sample, limit=limit)
+        return self._of(grown, layers=layers, outcome=outcome, limit=limit)
+
+    def _near(self, limit: int) -> "DeepPrediction":
+        """The prediction at the highest price that gives ``limit`` live edges, or the lowest."""
+        low, high = PRICE_RANGE
+        prices = [low * (high / low) ** (i / (_N_PRICES - 1)) for i in range(_N_PRICES)]
+        found = self.along(prices)
+        enough = [i for i, one in enumerate(found) if one.n_live_edges >= limit]
+        return found[max(enough, default=0)]
 
 
-def _grown(
-    predict: Callable[..., Prediction], task: Task, *, hidden: Sequence[int], n_edges: int
-) -> Proposal:
-    """All layers, each predicted from what the one before says; no more than ``n_edges``."""
-    share = max(2, n_edges // len(hidden))
-    prediction = predict(task, n_hidden=hidden[0])
-    first = prediction.fitted(share).chosen(share)
-    if len(hidden) == 1:
-        return first
-    values, live = _values(first, task.X)
-    mean = values[task.split.train].mean(dim=0)
-    deviation = values[task.split.train].std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
-    names = tuple(f"h{i}" for i in live.tolist())
-    above = replace(task, X=(values - mean) / deviation, feature_names=names, encoder=None)
-    rest = _grown(predict, above, hidden=hidden[1:], n_edges=n_edges - share)
-    return _stacked(first, rest, live=live, mean=mean, deviation=deviation)
-
-
-def _values(proposal: Proposal, X: Tensor) -> tuple[Tensor, Tensor]:
-    """What the hidden neurons that have edges say, ``(m, l)``, and which they are, ``(l,)``."""
-    z, start = proposal.architecture, proposal.start
-    assert start is not None
-    n, h = z.widths[:2]
-    source, target = z.edges
-    into = target < n + h
-    live = (target[into] - n).unique()
-    W = torch.zeros(n, h)
-    W[source[into], target[into] - n] = start.edge[into]
-    sums = X @ W[:, live] + start.bias[live]  # (m, l)
-    (values,), _ = activated(sums.T[None], z.activation[n + live][None])
-    return values.T, live
-
-
-def _stacked(
-    first: Proposal, rest: Proposal, *, live: Tensor, mean: Tensor, deviation: Tensor
-) -> Proposal:
-    """The first layer of one network below all of another that read its scaled neurons."""
-    below, above = first.architecture, rest.architecture
-    start, later = first.start, rest.start
-    assert start is not None
-    assert later is not None
-    (n, h), n_live = below.widths[:2], len(live)
-    into = below.edges[1] < n + h
-    source, target = above.edges
-    is_entry = source < n_live
-    read = source[is_entry]  # which of the live neurons
-    entry = later.edge[is_entry] / deviation[read]
-    moved = later.bias.clone()
-    moved.index_add_(0, target[is_entry] - n_live, -entry * mean[read])
-    place = torch.cat([n + live, n + h + torch.arange(above.n_neurons - n_live)])
-    weight = later.edge.clone()
-    weight[is_entry] = entry
-    edges = torch.cat([below.edges[:, into], place[above.edges]], dim=1)
-    edge = torch.cat([start.edge[into], weight])
-    widths = (n, h, *above.widths[1:])
-    activation = torch.cat([below.activation[: n + h], above.activation[n_live:]])
-    bias = torch.cat([start.bias[:h], moved])
-    return live_proposal(edges, edge, activation=activation, widths=widths, bias=bias)
-
-
-def live_proposal(
-    edges: Tensor, edge: Tensor, *, activation: Tensor, widths: tuple[int, ...], bias: Tensor
-) -> Proposal:
-    """A network of the edges that are on a path, with their weights."""
-    n_neurons = sum(widths)
-    key = edges[0] * n_neurons + edges[1]
-    order = key.argsort()
-    z = Architecture(edges=edges[:, order], activation=activation, widths=widths)
-    live = z.without_dead_edges()
-    kept = torch.isin(key[order], live.edges[0] * n_neurons + live.edges[1])
-    return Proposal(architecture=live, start=Weights(edge=edge[order][kept], bias=bias))
+AnyPrediction = Prediction | DeepPrediction
+"""Of any number of hidden layers."""

@@ -1,15 +1,20 @@
-"""Networks of the most probable edges.
+"""Networks of the most probable edges, and the tables that hold what is said of every possible one.
 
-Notation: n features, h hidden neurons, c outputs.
+Notation: layers of widths n_0 … n_t, those of features and outputs included; N = Σ n_{k-1} n_k.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from graphpred.activations import IDENTITY
 from graphpred.architecture import Architecture
+from graphpred.errors import InputError
+from graphpred.meta.feedback import activated
 from graphpred.meta.readout import fitted_readout
 from graphpred.meta.samples import RowSample
 from graphpred.searchers import Proposal
@@ -20,72 +25,118 @@ _LEAST_WEIGHT = 0.1
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LikelyEdges:
-    """All possible edges of a network with one hidden layer.
+    """All possible edges between consecutive layers of a network.
 
     Attributes:
-        probabilities: ``(n, h)`` and ``(h, c)``.
-        weights: ``(n, h)`` and ``(h, c)``.
-        biases: ``(h,)`` and ``(c,)``.
-        classes: Registry indices of the hidden neurons' activations, ``(h,)``.
+        probabilities: One table a layer of weights, ``(n_{k-1}, n_k)``.
+        weights: Likewise.
+        biases: One vector a layer of weights, ``(n_k,)``.
+        classes: Registry indices of the hidden neurons' activations, layer after layer.
     """
 
-    probabilities: tuple[Tensor, Tensor]
-    weights: tuple[Tensor, Tensor]
-    biases: tuple[Tensor, Tensor]
+    probabilities: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
     classes: Tensor
 
     @property
-    def widths(self) -> tuple[int, int, int]:
-        """n, h, c."""
-        (n, h), (_, c) = (p.shape for p in self.probabilities)
-        return n, h, c
+    def widths(self) -> tuple[int, ...]:
+        """n_0 … n_t."""
+        return (len(self.probabilities[0]), *(p.shape[1] for p in self.probabilities))
+
+    @property
+    def n_likely(self) -> int:
+        """Edges of probability ½ and more."""
+        return sum(int((p >= 0.5).sum()) for p in self.probabilities)
+
+    def likely(self, limit: int | None = None) -> Proposal:
+        """The live ones among likely edges; at most ``limit``, if given, most probable first."""
+        low, high = 0, self.n_likely
+        if limit is None:
+            return self.top(high)
+        while low < high:  # live edges never fall when edges are added
+            middle = (low + high + 1) // 2
+            if self.top(middle).architecture.n_edges <= limit:
+                low = middle
+            else:
+                high = middle - 1
+        return self.top(low)
 
     def top(self, n_edges: int) -> Proposal:
         """The live ones among the most probable edges, with their weights."""
-        n, h, c = self.widths
-        flat = torch.cat([p.flatten() for p in self.probabilities])  # (N,)
+        flat = flattened(self.probabilities)  # (N,)
         chosen = torch.zeros_like(flat, dtype=torch.bool)
         chosen[flat.argsort(descending=True, stable=True)[:n_edges]] = True
-        first = chosen[: n * h].view(n, h).nonzero().T
-        second = chosen[n * h :].view(h, c).nonzero().T
-        edges = torch.cat(
-            [first + torch.tensor([[0], [n]]), second + torch.tensor([[n], [n + h]])], dim=1
-        )
-        return self._built(edges)
+        starts = accumulate(self.widths, initial=0)
+        edges = [
+            mask.nonzero().T + torch.tensor([[start], [start + len(mask)]])
+            for mask, start in zip(tables(chosen, widths=self.widths), starts, strict=False)
+        ]
+        return self._built(torch.cat(edges, dim=1))
 
     def path(self) -> Proposal:
         """The most probable path from a feature to an output, for when nothing else connects."""
-        n, h, _ = self.widths
-        into, out = (p.clamp(min=1e-12).log() for p in self.probabilities)
-        i = int((into.amax(dim=0) + out.amax(dim=1)).argmax())
-        j, k = int(into[:, i].argmax()), int(out[i].argmax())
-        proposal = self._built(torch.tensor([[j, n + i], [n + i, n + h + k]]))
+        logs = [p.clamp(min=1e-12).log() for p in self.probabilities]
+        onwards = [logs[-1]]  # of the best path that begins with every edge
+        for log in reversed(logs[:-1]):
+            onwards.insert(0, log + onwards[0].amax(dim=1))
+        neurons = [int(onwards[0].amax(dim=1).argmax())]
+        neurons += [0] * len(onwards)
+        for k, table in enumerate(onwards):
+            neurons[k + 1] = int(table[neurons[k]].argmax())
+        starts = accumulate(self.widths, initial=0)
+        joined = [start + i for start, i in zip(starts, neurons, strict=False)]
+        proposal = self._built(torch.tensor([joined[:-1], joined[1:]]))
         assert proposal.start is not None
-        weak = proposal.start.edge.abs() < _LEAST_WEIGHT  # two zeros would have no gradient
+        weak = proposal.start.edge.abs() < _LEAST_WEIGHT  # zeros would have no gradient
         edge = proposal.start.edge.masked_fill(weak, _LEAST_WEIGHT)
         start = Weights(edge=edge, bias=proposal.start.bias)
         return Proposal(architecture=proposal.architecture, start=start)
 
     def _built(self, edges: Tensor) -> Proposal:
         """The live ones among given edges, sorted, ``(2, n_edges)``, with their weights."""
-        n, h, c = self.widths
-        activation = torch.full((n + h + c,), IDENTITY)
-        activation[n : n + h] = self.classes
-        z = Architecture(edges=edges, activation=activation, widths=(n, h, c)).without_dead_edges()
-        source, target = z.edges
-        into = target < n + h
-        edge = torch.empty(z.n_edges)
-        edge[into] = self.weights[0][source[into], target[into] - n]
-        edge[~into] = self.weights[1][source[~into] - n, target[~into] - n - h]
+        widths = self.widths
+        activation = torch.full((sum(widths),), IDENTITY)
+        activation[widths[0] : sum(widths[:-1])] = self.classes
+        z = Architecture(edges=edges, activation=activation, widths=widths).without_dead_edges()
+        edge = flattened(self.weights)[places(z.edges, widths=widths)]
         return Proposal(architecture=z, start=Weights(edge=edge, bias=torch.cat(self.biases)))
 
 
-def places(edges: Tensor, *, widths: tuple[int, int, int]) -> Tensor:
+def flattened(parts: Sequence[Tensor]) -> Tensor:
+    """Tables of all layers as one vector. Shape ``(N,)``."""
+    return torch.cat([part.flatten() for part in parts])
+
+
+def tables(flat: Tensor, *, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """The inverse of ``flattened``: one table a layer of weights, ``(n_{k-1}, n_k)``."""
+    shapes = list(pairwise(widths))
+    parts = flat.split([a * b for a, b in shapes])
+    return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+def places(edges: Tensor, *, widths: Sequence[int]) -> Tensor:
     """Where edges are among all possible ones, layer by layer. Int64, shape ``(n_edges,)``."""
-    n, h, c = widths
+    starts = torch.tensor(list(accumulate(widths, initial=0)))
+    before = torch.tensor(list(accumulate((a * b for a, b in pairwise(widths)), initial=0)))
     source, target = edges
-    later = n * h + (source - n) * c + target - n - h
-    return torch.where(target < n + h, source * h + target - n, later)
+    layer = torch.searchsorted(starts, source, right=True)  # of the target
+    row = before[layer - 1] + (source - starts[layer - 1]) * torch.tensor(widths)[layer]
+    place: Tensor = row + target - starts[layer]
+    return place
+
+
+def layer_values(X: Tensor, *, W: Tensor, bias: Tensor, classes: Tensor) -> Tensor:
+    """What neurons say of rows. Float, shape ``(m, h)``.
+
+    Args:
+        X: What those before say. Float, shape ``(m, n)``.
+        W: Float, shape ``(n, h)``.
+        bias: Float, shape ``(h,)``.
+        classes: Registry indices of the activations, ``(h,)``.
+    """
+    value, _ = activated((X @ W + bias).T[None], classes[None])  # (1, h, m)
+    return value[0].T
 
 
 def refitted(proposal: Proposal, *, sample: RowSample) -> tuple[Proposal, float]:
@@ -94,25 +145,46 @@ def refitted(proposal: Proposal, *, sample: RowSample) -> tuple[Proposal, float]
     Edges that were dropped have left gaps, which linear regression fills in closed form.
     """
     z, start = proposal.architecture, proposal.start
-    n, h, c = z.widths
     assert start is not None
-    source, target = z.edges
-    into = target < n + h
-    first, second = torch.zeros(n, h), torch.zeros(h, c)
-    mask = torch.zeros(h, c, dtype=torch.bool)
-    first[source[into], target[into] - n] = start.edge[into]
-    ends = source[~into] - n, target[~into] - n - h
-    second[ends], mask[ends] = start.edge[~into], True
+    widths, at = z.widths, places(z.edges, widths=z.widths)
+    n_possible = sum(a * b for a, b in pairwise(widths))
+    flat, mask = torch.zeros(n_possible), torch.zeros(n_possible, dtype=torch.bool)
+    flat[at], mask[at] = start.edge, True
+    *before, into, out = tables(flat, widths=widths)
+    *known, hidden_bias, output_bias = start.bias.split(widths[1:])
+    *firing, classes = z.activation[widths[0] : sum(widths[:-1])].split(widths[1:-1])
+    X = sample.X
+    for W, bias, own in zip(before, known, firing, strict=True):
+        X = layer_values(X, W=W, bias=bias, classes=own)
     fitted = fitted_readout(
-        sample,
-        into=first,
-        hidden_bias=start.bias[:h],
-        classes=z.activation[n : n + h],
-        mask=mask,
-        out=second,
-        output_bias=start.bias[h:],
+        replace(sample, X=X),
+        into=into,
+        hidden_bias=hidden_bias,
+        classes=classes,
+        mask=tables(mask, widths=widths)[-1],
+        out=out,
+        output_bias=output_bias,
     )
-    edge = start.edge.clone()
-    edge[~into] = fitted.weight[ends]
-    weights = Weights(edge=edge, bias=torch.cat([start.bias[:h], fitted.bias]))
-    return replace(proposal, start=weights), fitted.loss
+    flat = torch.cat([flat[: n_possible - out.numel()], fitted.weight.flatten()])
+    bias = torch.cat([*known, hidden_bias, fitted.bias])
+    return replace(proposal, start=Weights(edge=flat[at], bias=bias)), fitted.loss
+
+
+def edge_limit(
+    widths: Sequence[int], *, n_edges: int | None = None, density: float | None = None
+) -> int:
+    """The largest K* that is asked for, as a number or as a share of all possible edges.
+
+    Raises:
+        InputError: If both are given, or fewer edges than a path from a feature to an output has.
+    """
+    if n_edges is not None and density is not None:
+        raise InputError("n_edges or density must be given, not both.")
+    if density is not None:
+        if not 0 < density <= 1:
+            raise InputError(f"density must be in (0, 1]; got {density}.")
+        n_edges = math.floor(density * sum(a * b for a, b in pairwise(widths)) + 1e-9)
+    assert n_edges is not None
+    if n_edges < (least := len(widths) - 1):
+        raise InputError(f"a network must be allowed {least} edges or more; got {n_edges}.")
+    return n_edges

@@ -4,8 +4,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ from graphpred.activations import activation_indices
 from graphpred.errors import InputError, ModelError, StoreError
 from graphpred.files import load_tensors, read_metadata, save_tensors
 from graphpred.meta.decoder import Decoded, Decoder
+from graphpred.meta.deeper import AnyPrediction, DeepPrediction
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import ENCODERS, DatasetEncoder, build_encoder
 from graphpred.meta.familiarity import Familiarity
+from graphpred.meta.layerwise import Layers, hidden_widths
 from graphpred.meta.moments import Moments
 from graphpred.meta.prediction import N_DRAFTS, Prediction
 from graphpred.meta.samples import FIT_LIMIT, ROW_LIMIT, RowSample
@@ -64,7 +67,7 @@ class Description:
 
 
 class MetaModel(nn.Module):
-    """A data set encoder and a decoder of networks with one hidden layer.
+    """A data set encoder and a decoder of networks.
 
     Args:
         config: How to build it.
@@ -151,26 +154,54 @@ class MetaModel(nn.Module):
         )
         return decoded
 
+    @overload
+    def predict(
+        self,
+        task: Task,
+        *,
+        price: float = ...,
+        n_hidden: int | None = ...,
+        activations: Sequence[str] | None = ...,
+        seed: int = ...,
+        moments: Moments | None = ...,
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        task: Task,
+        *,
+        price: float = ...,
+        n_hidden: Sequence[int],
+        activations: Sequence[str] | None = ...,
+        seed: int = ...,
+        moments: Moments | None = ...,
+    ) -> AnyPrediction: ...
+
     @torch.no_grad()
     def predict(
         self,
         task: Task,
         *,
         price: float = 0.1,
-        n_hidden: int | None = None,
+        n_hidden: int | Sequence[int] | None = None,
         activations: Sequence[str] | None = None,
         seed: int = 0,
         moments: Moments | None = None,
-    ) -> Prediction:
+    ) -> AnyPrediction:
         """The distribution over networks for a task's training rows.
 
         Args:
             task: The data set.
             price: λ = C·N, positive: what an edge costs.
-            n_hidden: Hidden neurons; by default as many as features.
+            n_hidden: Hidden neurons, or those of every hidden layer; by default one layer of as
+                many as features.
             activations: Those that hidden neurons may have, some of the model's; None for all.
             seed: Seed of the latents of the hidden neurons.
             moments: See ``describe``.
+
+        Returns:
+            With several hidden layers a ``DeepPrediction``, used in the same way.
 
         Raises:
             InputError: If the price or ``n_hidden`` is not positive, or an activation is not one of
@@ -178,13 +209,45 @@ class MetaModel(nn.Module):
         """
         if not 0 < price < math.inf:
             raise InputError(f"price must be a positive number; got {price}.")
-        n_hidden = task.n_features if n_hidden is None else n_hidden
-        if n_hidden < 1:
-            raise InputError(f"n_hidden must be at least 1; got {n_hidden}.")
+        hidden = hidden_widths(task.n_features if n_hidden is None else n_hidden)
         allowed = None if activations is None else self._allowed(activations)
+        description = self.describe(task, moments=moments)
+        first = self._decoded(
+            description, price=price, n_hidden=hidden[0], allowed=allowed, seed=seed
+        )
+        if len(hidden) == 1:
+            return first
+        layers = Layers(
+            predict=partial(self._layer_above, allowed=allowed),
+            first=first,
+            task=task,
+            sample=description.sample,
+            hidden=hidden,
+            seed=seed,
+            n_drafts=N_DRAFTS,
+        )
+        return DeepPrediction.of(layers, price=price)
+
+    @torch.no_grad()
+    def _layer_above(
+        self, task: Task, *, moments: Moments, sample: RowSample, **settings: Any
+    ) -> Prediction:
+        """A ``LayerPredictor``, once it is told which activations are allowed."""
+        description = replace(self.describe(task, moments=moments), sample=sample)
+        return self._decoded(description, **settings)
+
+    def _decoded(
+        self,
+        description: Description,
+        *,
+        price: float,
+        n_hidden: int,
+        allowed: Tensor | None,
+        seed: int,
+        n_drafts: int = N_DRAFTS,
+    ) -> Prediction:
         training = self.training
         self.eval()
-        description = self.describe(task, moments=moments)
         (embedding,) = self.encoder([description.encoded])
         self.train(training)
         generator = generator_for(seed, "latents")
@@ -194,7 +257,7 @@ class MetaModel(nn.Module):
             sample=description.sample,
             price=price,
             activations=self.config.activations,
-            latents=[draw_latents(n_hidden, generator=generator) for _ in range(N_DRAFTS)],
+            latents=[draw_latents(n_hidden, generator=generator) for _ in range(n_drafts)],
             familiarity=self.familiarity.of(embedding),
             allowed=allowed,
         )

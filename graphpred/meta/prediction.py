@@ -16,7 +16,7 @@ from graphpred.errors import InputError
 from graphpred.meta.decoder import Decoder
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
-from graphpred.meta.likely import LikelyEdges, places, refitted
+from graphpred.meta.likely import LikelyEdges, edge_limit, places, refitted
 from graphpred.meta.samples import ROW_LIMIT, RowSample
 from graphpred.meta.surgery import MOST_OPERATED, draft_size, gone_probability, n_operable, operated
 from graphpred.searchers import Proposal
@@ -118,7 +118,8 @@ class Prediction:
     @property
     def widths(self) -> tuple[int, int, int]:
         """n, h, c."""
-        return self._edges.widths
+        n, h, c = self._edges.widths
+        return n, h, c
 
     @property
     def _edges(self) -> LikelyEdges:
@@ -134,11 +135,6 @@ class Prediction:
         """N."""
         n, h, c = self.widths
         return n * h + h * c
-
-    @property
-    def _n_likely(self) -> int:
-        """Edges of probability ½ and more."""
-        return sum(int((p >= 0.5).sum()) for p in self.probabilities)
 
     def at(self, price: float) -> "Prediction":
         """The same data set and latents at another price, a positive number."""
@@ -309,16 +305,7 @@ class Prediction:
 
     def limit(self, *, n_edges: int | None = None, density: float | None = None) -> int:
         """The largest K* that is asked for; see ``proposal``."""
-        if n_edges is not None and density is not None:
-            raise InputError("n_edges or density must be given, not both.")
-        if density is not None:
-            if not 0 < density <= 1:
-                raise InputError(f"density must be in (0, 1]; got {density}.")
-            n_edges = math.floor(density * self.n_possible_edges + 1e-9)
-        assert n_edges is not None
-        if n_edges < 2:
-            raise InputError(f"a network must be allowed 2 edges or more; got {n_edges}.")
-        return n_edges
+        return edge_limit(self.widths, n_edges=n_edges, density=density)
 
     def near(self, limit: int) -> "Prediction":
         """The prediction for at most ``limit`` live edges.
@@ -344,7 +331,7 @@ class Prediction:
     @property
     def n_live_edges(self) -> int:
         """Live edges among the likely ones."""
-        return self._edges.top(self._n_likely).architecture.n_edges
+        return self._edges.likely().architecture.n_edges
 
     def chosen(self, limit: int | None = None) -> Proposal:
         """The network of the likely edges, its weights to the outputs fitted anew.
@@ -364,18 +351,7 @@ class Prediction:
 
     def _limited(self, limit: int | None) -> Proposal:
         """Likely edges, the most probable ones that the limit allows."""
-        return self._edges.top(self._n_likely if limit is None else self._n_within(limit))
-
-    def _n_within(self, limit: int) -> int:
-        """How many edges, most probable first, give at most ``limit`` live ones."""
-        low, high = 0, self._n_likely
-        while low < high:  # live edges never fall when edges are added
-            middle = (low + high + 1) // 2
-            if self._edges.top(middle).architecture.n_edges <= limit:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        return self._edges.likely(limit)
 
 
 def _fittest(options: Sequence[Prediction], *, limit: int | None) -> Prediction:

@@ -20,10 +20,9 @@ from torch import Tensor
 from graphpred.activations import activation_indices
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.meta.deeper import live_proposal, predict_deep
+from graphpred.meta.deeper import AnyPrediction
+from graphpred.meta.layerwise import live_proposal
 from graphpred.meta.model import MetaModel
-from graphpred.meta.prediction import Prediction
-from graphpred.meta.surgery import MOST_OPERATED
 from graphpred.searchers import Proposal, Setting, Trial
 
 N_DRAWS = 32
@@ -98,11 +97,11 @@ class MetaModelSearch:
     # Draws
 
     @cached_property
-    def _prediction(self) -> Prediction:
+    def _prediction(self) -> AnyPrediction:
         setting = self._setting
         prediction = self._model.predict(
             setting.task,
-            n_hidden=setting.space.widths[1],
+            n_hidden=setting.space.widths[1:-1],
             activations=self._activations,
             seed=setting.seed,
         )
@@ -119,21 +118,9 @@ class MetaModelSearch:
         """Draws of some numbers, each at the density whose turn it is; 0 is the prediction."""
         setting = self._setting
         limits = [self._limits[number % len(self._limits)] for number in numbers]
-        if setting.space.n_layers > 2:
-            return [
-                predict_deep(
-                    self._model,
-                    setting.task,
-                    hidden=setting.space.widths[1:-1],
-                    n_edges=min(limit, MOST_OPERATED),
-                    activations=self._activations,
-                    seed=setting.seed + number,
-                )
-                for number, limit in zip(numbers, limits, strict=True)
-            ]
         own, generator = self._prediction, setting.generator
         if self._is_priced:
-            likely = max(2, own.n_live_edges)
+            likely = max(setting.space.n_layers, own.n_live_edges)
             limits = [min(limit, likely) for limit in limits]
         if numbers[0] == 0:
             return [own.proposal(n_edges=limits[0])]

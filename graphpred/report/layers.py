@@ -69,16 +69,17 @@ def live_neurons(network: SparseNetwork) -> list[Neuron]:
 
 
 def _activation_probability(network: SparseNetwork, *, layer: int, index: int) -> float | None:
-    """Evidence for the class of a neuron; only networks with one hidden layer have it."""
+    """Evidence for the class of a hidden neuron; None if nobody said or it does not fit."""
     z = network.architecture
     evidence = network.evidence.get("activation_probability")
     names = network.facts.get("activation_names")
-    if z.n_layers != 2 or evidence is None or not isinstance(names, list):
+    if evidence is None or not isinstance(names, list):
         return None
-    name = ACTIVATIONS[int(z.activation[z.starts[layer] + index])].name
-    if tuple(evidence.shape) != (z.widths[1], len(names)) or name not in names:
+    neuron = z.starts[layer] + index
+    name = ACTIVATIONS[int(z.activation[neuron])].name
+    if tuple(evidence.shape) != (sum(z.widths[1:-1]), len(names)) or name not in names:
         return None
-    return float(evidence[index, names.index(name)])
+    return float(evidence[neuron - z.widths[0], names.index(name)])
 
 
 def weight_matrix(network: SparseNetwork, layer: int) -> tuple[Matrix, NDArray[np.int8]]:

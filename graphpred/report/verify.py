@@ -93,8 +93,8 @@ def _evidence_faults(network: SparseNetwork) -> Iterator[str]:
     if classes is None:
         return
     names = network.facts.get("activation_names")
-    if isinstance(names, list) and tuple(classes.shape) != (widths[1], len(names)):
-        wanted = (widths[1], len(names))
+    wanted = (sum(widths[1:-1]), len(names)) if isinstance(names, list) else classes.shape
+    if tuple(classes.shape) != wanted:
         yield f"activation_probability must have shape {wanted}; got {tuple(classes.shape)}."
     elif bool(((classes.sum(dim=-1) - 1).abs() > 1e-3).any()):
         yield "activation_probability must add up to 1 for every neuron; it does not."
