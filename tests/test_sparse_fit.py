@@ -270,7 +270,6 @@ def test_growth_makes_no_network_worse(task):
 def test_edges_that_grow_are_new_and_join_consecutive_layers(kind, hidden):
     task = toy_task(kind, n=5, c=2, m=600)
     fit = SparseFit(random_network(task, hidden, n_edges=18), sample=RowSample.of(task))
-    fit.train(3)
     before, loss = {tuple(e) for e in fit.edges.T.tolist()}, fit.loss
 
     fit.grow(3)
