@@ -11,6 +11,7 @@ double precision, but for the sums of the curvature.
 """
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from graphpred.architecture import Architecture
-from graphpred.meta.feedback import activated
+from graphpred.meta.feedback import with_slope
+from graphpred.meta.products import gram
 from graphpred.meta.samples import RowSample
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
@@ -33,6 +35,25 @@ _MOST_PRECISION = 1e3
 _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
 _JITTER = 1e-6
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Pass:
+    """What the rows become with some parameters.
+
+    Attributes:
+        vector: The parameters. Shape ``(P,)``.
+        W: Weights between all neurons. Shape ``(M, M)``.
+        value: Of all neurons. Shape ``(M, q)``.
+        slope: Likewise.
+        loss: Of the data.
+    """
+
+    vector: Tensor
+    W: Tensor
+    value: Tensor
+    slope: Tensor
+    loss: float
 
 
 class SparseFit:
@@ -57,6 +78,7 @@ class SparseFit:
         self._precision = self._least_precision.clone()
         self._noise = 1.0  # precision of quantities; 1 for classes
         self._damping = _DAMPING
+        self._last: _Pass | None = None
         self._number_neurons()
 
     @property
@@ -72,9 +94,7 @@ class SparseFit:
     @property
     def loss(self) -> float:
         """Mean over the rows: cross-entropy in nats, or half the squared error of all outputs."""
-        vector = self._vector()
-        value, _ = self._forward(vector, self._matrix(vector))
-        return self._data_loss(value[self._layers[-1]]) / self._x.shape[1]
+        return self._pass(self._vector()).loss / self._x.shape[1]
 
     def proposal(self) -> Proposal:
         """The network as it is now."""
@@ -107,15 +127,10 @@ class SparseFit:
     def cut(self, limit: int) -> None:
         """Remove the least salient edges until at most ``limit`` live ones are left."""
         saliency, inverse = self._examined()
-        order = saliency.argsort(stable=True)
-        low, high = 0, self.n_edges
-        while low < high:  # live edges never grow when edges go
-            middle = (low + high) // 2
-            if int(self._live_without(order[:middle]).sum()) <= limit:
-                high = middle
-            else:
-                low = middle + 1
-        self._remove(~self._live_without(order[:low]), inverse=inverse)
+        if self.n_edges > limit:
+            lifetime = self._lifetime(saliency.argsort(stable=True).argsort())
+            longest = lifetime.sort(descending=True).values
+            self._remove(lifetime <= longest[limit], inverse=inverse)
 
     def _remove(self, is_gone: Tensor, *, inverse: Tensor) -> None:
         """Take edges away; the other weights make up for them where that helps."""
@@ -135,25 +150,35 @@ class SparseFit:
     # Parameters and passes
 
     def _number_neurons(self) -> None:
-        """Number the neurons that are left: those with edges, and all outputs."""
+        """Number the neurons that are left: those with edges, and all outputs.
+
+        Within a layer they are sorted by their activation, so that each is computed in one piece.
+        """
         z = self._of
         outputs = torch.arange(z.n_neurons - z.widths[-1], z.n_neurons)
-        self._nodes = torch.cat([self.edges.flatten(), outputs]).unique()  # (M,) ascending
+        nodes = torch.cat([self.edges.flatten(), outputs]).unique()  # (M,) ascending
+        starts = torch.tensor(z.starts)
+        bounds = torch.searchsorted(nodes, starts).tolist()
+        layer, activation = torch.searchsorted(starts, nodes, right=True), z.activation[nodes]
+        kind = layer * (int(activation.max()) + 1) + activation  # (M,)
+        order = kind.argsort(stable=True)
+        self._nodes = nodes[order]
         place = torch.full((z.n_neurons,), -1)
-        place[self._nodes] = torch.arange(len(self._nodes))
+        place[self._nodes] = torch.arange(len(nodes))
         self._source, self._target = place[self.edges]
-        bounds = torch.searchsorted(self._nodes, torch.tensor(z.starts)).tolist()
         self._layers = [slice(a, b) for a, b in pairwise(bounds)]
         self._n_in = self._layers[0].stop
+        self._alike = [_runs(activation[order[layer]]) for layer in self._layers[1:-1]]
         self._is_out = self._target >= self._layers[-1].start
         self._inputs = self._x[self._nodes[: self._n_in]]
+        self._set(torch.cat([self._edge, self._bias[self._nodes[self._n_in :]]]))
 
     def _vector(self) -> Tensor:
-        """Weights and biases. Shape ``(P,)``."""
-        return torch.cat([self._edge, self._bias[self._nodes[self._n_in :]]])
+        """Weights and biases. Shape ``(P,)``; never changed in place."""
+        return self._now
 
     def _set(self, vector: Tensor) -> None:
-        self._edge = vector[: self.n_edges].clone()
+        self._now, self._edge = vector, vector[: self.n_edges]
         self._bias[self._nodes[self._n_in :]] = vector[self.n_edges :]
 
     def _matrix(self, vector: Tensor) -> Tensor:
@@ -162,36 +187,46 @@ class SparseFit:
         W[self._source, self._target] = vector[: self.n_edges]
         return W
 
+    def _pass(self, vector: Tensor) -> _Pass:
+        """Pass the rows through the network, unless that was the last thing done."""
+        if self._last is None or self._last.vector is not vector:
+            W = self._matrix(vector)
+            value, slope = self._forward(vector, W)
+            loss = self._data_loss(value[self._layers[-1]])
+            self._last = _Pass(vector=vector, W=W, value=value, slope=slope, loss=loss)
+        return self._last
+
     def _forward(self, vector: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Values and slopes of all neurons, ``(M, q)`` each."""
         bias, M, q = vector[self.n_edges :].unsqueeze(1), len(self._nodes), self._x.shape[1]
         value, slope = vector.new_empty(M, q), vector.new_ones(M, q)
         value[: self._n_in] = self._inputs
-        for layer in self._layers[1:]:
+        for layer, alike in zip(self._layers[1:], [*self._alike, []], strict=True):
             own = slice(layer.start - self._n_in, layer.stop - self._n_in)
-            z = W[: layer.start, layer].T @ value[: layer.start] + bias[own]
-            if layer is not self._layers[-1] and len(z):
-                (z,), (slope[layer],) = activated(
-                    z[None], self._of.activation[self._nodes[layer]][None]
-                )
-            value[layer] = z
+            value[layer] = W[: layer.start, layer].T @ value[: layer.start] + bias[own]
+            for index, start, stop in alike:
+                part = slice(layer.start + start, layer.start + stop)
+                value[part], slope[part] = with_slope(index, value[part].clone())
         return value, slope
 
     def _reach(self, ends: Tensor, *, W: Tensor, slope: Tensor) -> Tensor:
-        """What every neuron's sum does to combinations of the outputs.
+        """What the sum of every neuron that is no input does to combinations of the outputs.
 
         Args:
-            ends: d combinations in r rows. Shape ``(d, c, r)``.
+            ends: d combinations in r rows. Shape ``(c, d, r)``.
             W: Weights. Shape ``(M, M)``.
             slope: Shape ``(M, r)``.
 
         Returns:
-            Shape ``(d, M, r)``.
+            Shape ``(M - inputs, d, r)``.
         """
-        reach = ends.new_zeros(len(ends), *slope.shape)
-        reach[:, self._layers[-1]] = ends
+        first, (_, d, r) = self._n_in, ends.shape
+        reach = ends.new_empty(len(slope) - first, d, r)
+        reach[self._layers[-1].start - first :] = ends
         for layer in reversed(self._layers[1:-1]):
-            reach[:, layer] = (W[layer, layer.stop :] @ reach[:, layer.stop :]) * slope[layer]
+            later = reach[layer.stop - first :].flatten(1)  # (later, d * r)
+            back = (W[layer, layer.stop :] @ later).view(-1, d, r)
+            reach[layer.start - first : layer.stop - first] = back * slope[layer].unsqueeze(1)
         return reach
 
     # Energy and its derivatives
@@ -208,28 +243,31 @@ class SparseFit:
         return torch.cat([self._precision[self._is_out.long()], biases])
 
     def _energy(self, vector: Tensor) -> float:
-        value, _ = self._forward(vector, self._matrix(vector))
         held = (self._prior() * vector.square()).sum() / 2
-        return self._noise * self._data_loss(value[self._layers[-1]]) + float(held)
+        return self._noise * self._pass(vector).loss + float(held)
 
     def _system(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient ``(P,)`` and curvature ``(P, P)`` of the data's loss."""
-        W = self._matrix(vector)
-        value, slope = self._forward(vector, W)
-        scores, q = value[self._layers[-1]], self._x.shape[1]
+        at, q = self._pass(vector), self._x.shape[1]
+        scores, into = at.value[self._layers[-1]], self._target - self._n_in
         error, weight = _errors(scores, self._y, is_regression=self._is_regression)
-        reach = self._reach(error[None], W=W, slope=slope)[0]  # (M, q)
-        into = (value[self._source] * reach[self._target]).sum(dim=1)
-        gradient = torch.cat([into, reach[self._n_in :].sum(dim=1)])
+        reach = self._reach(error.unsqueeze(1), W=at.W, slope=at.slope).squeeze(1)  # (…, q)
+        edges = at.value.index_select(0, self._source)  # (E, q)
+        edges *= reach.index_select(0, into)
+        gradient = torch.cat([edges.sum(dim=1), reach.sum(dim=1)])
         n_curved = min(q, max(_FEWEST_CURVED, _CURVED // len(scores)))
         rows = torch.linspace(0, q - 1, n_curved).long()
-        roots = _roots(weight[:, rows], is_regression=self._is_regression)  # (d, c, r)
-        known = value[:, rows][self._source].float()  # (E, r)
-        curvature = torch.zeros(len(vector), len(vector), dtype=known.dtype)
-        for reach in self._reach(roots, W=W, slope=slope[:, rows]).float():
-            J = torch.cat([known * reach[self._target], reach[self._n_in :]])  # (P, r)
-            curvature.addmm_(J, J.T)
-        return gradient, curvature.double() * (q / n_curved)
+        value, slope, weight = (
+            table if n_curved == q else table.index_select(1, rows)
+            for table in (at.value, at.slope, weight)
+        )
+        roots = _roots(weight, is_regression=self._is_regression).float()  # (c, d, r)
+        reach = self._reach(roots, W=at.W.float(), slope=slope.float())  # (…, d, r)
+        J = reach.new_empty(len(vector), *reach.shape[1:])  # (P, d, r)
+        torch.index_select(reach, 0, into, out=J[: self.n_edges])
+        J[: self.n_edges] *= value.float().index_select(0, self._source).unsqueeze(1)  # (E, 1, r)
+        J[self.n_edges :] = reach
+        return gradient, gram(J.flatten(1)).double() * (q / n_curved)
 
     def _step(self, vector: Tensor, *, gradient: Tensor, curvature: Tensor) -> bool:
         """Move where the energy falls; whether it did."""
@@ -242,10 +280,10 @@ class SparseFit:
             damped.diagonal().add_(self._damping * size)
             factor, failed = torch.linalg.cholesky_ex(damped)
             if not int(failed):
-                step = torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
-                after = self._energy(vector - step)
+                moved = vector - torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
+                after = self._energy(moved)
                 if math.isfinite(after) and after < before:
-                    self._set(vector - step)
+                    self._set(moved)
                     self._damping = max(self._damping / 5, _LEAST_DAMPING)
                     return True
             self._damping = min(self._damping * 6, _MOST_DAMPING)
@@ -266,25 +304,38 @@ class SparseFit:
             self._precision[group] = min(max(found, least), _MOST_PRECISION)
         if self._is_regression:
             n = self._y.numel()
-            value, _ = self._forward(vector, self._matrix(vector))
-            loss = self._data_loss(value[self._layers[-1]])
+            loss = self._pass(vector).loss
             self._noise = max(n - n_determined, 0.1 * n) / (2 * loss + 1e-6 * n)
         return inverse
 
-    def _live_without(self, gone: Tensor) -> Tensor:
-        """Which edges still lie on a path from an input to an output. Bool, shape ``(E,)``."""
-        kept = torch.ones(self.n_edges, dtype=torch.bool)
-        kept[gone] = False
-        fed = torch.zeros(len(self._nodes), dtype=torch.bool)
-        used = fed.clone()
-        fed[: self._n_in], used[self._layers[-1]] = True, True
+    def _lifetime(self, rank: Tensor) -> Tensor:
+        """When every edge dies if edges go one by one: with the last path from input to output.
+
+        Args:
+            rank: When every edge goes by itself. Int64, shape ``(E,)``.
+
+        Returns:
+            Ranks of the edges with which they die. Int64, shape ``(E,)``.
+        """
+        n_edges, n_nodes = self.n_edges, len(self._nodes)
+        fed, used = rank.new_full((n_nodes,), -1), rank.new_full((n_nodes,), -1)
+        fed[: self._n_in], used[self._layers[-1]] = n_edges, n_edges
         for layer in self._layers[1:]:
-            own = kept & (self._target >= layer.start) & (self._target < layer.stop)
-            fed[self._target[own & fed[self._source]]] = True
+            own = (self._target >= layer.start) & (self._target < layer.stop)
+            through = torch.minimum(rank[own], fed[self._source[own]])
+            fed.scatter_reduce_(0, self._target[own], through, "amax")
         for layer in reversed(self._layers[:-1]):
-            own = kept & (self._source >= layer.start) & (self._source < layer.stop)
-            used[self._source[own & used[self._target]]] = True
-        return kept & fed[self._source] & used[self._target]
+            own = (self._source >= layer.start) & (self._source < layer.stop)
+            through = torch.minimum(rank[own], used[self._target[own]])
+            used.scatter_reduce_(0, self._source[own], through, "amax")
+        return torch.minimum(rank, torch.minimum(fed[self._source], used[self._target]))
+
+
+def _runs(classes: Tensor) -> list[tuple[int, int, int]]:
+    """Class, start and end of every run of equal ones. ``classes`` is int64, sorted."""
+    found, counts = classes.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(dim=0)
+    return list(zip(found.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True))
 
 
 def _errors(scores: Tensor, y: Tensor, *, is_regression: bool) -> tuple[Tensor, Tensor]:
@@ -301,12 +352,17 @@ def _errors(scores: Tensor, y: Tensor, *, is_regression: bool) -> tuple[Tensor, 
 
 
 def _roots(weight: Tensor, *, is_regression: bool) -> Tensor:
-    """Roots of the loss's curvature in every row: d combinations of c outputs. ``(d, c, r)``."""
+    """Roots of the loss's curvature in every row: d combinations of c outputs. ``(c, d, r)``.
+
+    That of classes is the covariance of a draw, diag(p) − ppᵀ, of which Tanabe and Sagae (1992)
+    give Cholesky's factor; its last column is 0.
+    """
     if is_regression:
         return torch.diag_embed(weight.sqrt().T).permute(1, 2, 0)
     share = weight.clamp(min=1e-6)
-    if len(share) == 2:
-        both = (share[0] * share[1]).sqrt()
-        return torch.stack([both, -both]).unsqueeze(0)
-    eye = torch.eye(len(share), dtype=share.dtype).unsqueeze(2)
-    return share.sqrt().unsqueeze(1) * (eye - share.unsqueeze(0))
+    left = share.flip(0).cumsum(dim=0).flip(0)  # (c, r): of a class and all after it
+    own, after = left[:-1], left[1:]  # (c - 1, r)
+    below = -share.unsqueeze(1) * (share[:-1] / (own * after)).sqrt()  # (c, c - 1, r)
+    factor = below.permute(2, 0, 1).tril(-1).permute(1, 2, 0).contiguous()
+    factor[:-1].diagonal().copy_((share[:-1] * after / own).sqrt().T)
+    return factor
