@@ -192,7 +192,7 @@ class Task:
                 raise InputError("a split, or a generator to draw one, must be given; got neither.")
             split = split_rows(labels, generator=generator, validation_share=validation_share)
         y_scaled, target_mean, target_scale = _scaled_target(labels, split.train)
-        _, mean, scale = standardise(features, split.train)
+        mean, scale = _spread(features, split.train)
         encoder = TableEncoder.of_numbers(names, mean=mean.tolist(), scale=scale.tolist())
         frame = pd.DataFrame(features.numpy(), columns=list(names))
         return cls(
@@ -318,7 +318,7 @@ def _test_rows(target: pd.Series, *, digest: str) -> Tensor:
 def _finite_features(X: ArrayLike | Tensor) -> Tensor:
     """A copy of X as finite numbers. Float64, shape ``(m, n)``."""
     try:
-        features = torch.from_numpy(np.asarray(X, dtype=np.float64).copy())
+        features = torch.from_numpy(np.asarray(X).astype(np.float64))
     except (TypeError, ValueError) as error:
         raise DataError("X must be finite numbers, rows by features; it is not.") from error
     shape = tuple(features.shape)
@@ -342,8 +342,8 @@ def _feature_names(names: tuple[str, ...] | None, *, n_features: int) -> tuple[s
 
 def _array_digest(X: Tensor, labels: Tensor) -> str:
     state = hashlib.blake2b(repr((X.shape, labels.shape)).encode(), digest_size=16)
-    state.update(X.contiguous().numpy().tobytes())
-    state.update(labels.contiguous().numpy().tobytes())
+    state.update(X.contiguous().numpy().data)
+    state.update(labels.contiguous().numpy().data)
     return state.hexdigest()
 
 
@@ -358,12 +358,17 @@ def standardise(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The scaled values, float32, shape ``(m, n)``; mean and deviation, float64, shape ``(n,)``
         each, deviation 0 for a constant column.
     """
+    mean, scale = _spread(values, rows)
+    factor = torch.where(scale > 0, 1 / scale, 0.0)
+    return ((values.double() - mean) * factor).float(), mean, scale
+
+
+def _spread(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of columns in some rows; see ``standardise``."""
     part = values[rows].double()
     varies = part.amax(0) > part.amin(0)
     mean = torch.where(varies, part.mean(0), part[0])
-    scale = torch.where(varies, part.std(0, correction=0), 0.0)
-    factor = torch.where(scale > 0, 1 / scale, 0.0)
-    return ((values.double() - mean) * factor).float(), mean, scale
+    return mean, torch.where(varies, part.std(0, correction=0), 0.0)
 
 
 def _scaled_target(
@@ -372,7 +377,7 @@ def _scaled_target(
     """Class indices as they are; outputs scaled by the training rows, with mean and scale."""
     if not labels.is_floating_point():
         return labels, (), ()
-    _, mean, scale = standardise(labels, train)
+    mean, scale = _spread(labels, train)
     scale = torch.where(scale > 0, scale, 1.0)
     return ((labels.double() - mean) / scale).float(), tuple(mean.tolist()), tuple(scale.tolist())
 

@@ -216,7 +216,7 @@ def activated(z: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     order = flat.argsort(stable=True)
     counts = torch.bincount(flat, minlength=len(ACTIVATIONS)).tolist()
     groups = z.reshape(n_sets * h, q).index_select(0, order).split(counts)
-    pairs = [_with_slope(index, part) for index, part in enumerate(groups) if len(part)]
+    pairs = [with_slope(index, part) for index, part in enumerate(groups) if len(part)]
     back = order.argsort()
     value, slope = (
         torch.cat(parts).index_select(0, back).view(n_sets, h, q)
@@ -236,7 +236,8 @@ _SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Derivatives from the argument and the value; those of other classes are derived."""
 
 
-def _with_slope(index: int, z: Tensor) -> tuple[Tensor, Tensor]:
+def with_slope(index: int, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The activation of an index in the registry, and its slope."""
     activation = ACTIVATIONS[index]
     if activation.name in _SLOPES:
         value = activation.function(z)

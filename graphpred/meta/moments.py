@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpred.errors import InputError
+from graphpred.meta.products import gram
 from graphpred.meta.samples import ROW_LIMIT, CountedRows, RowSample, indicators
 from graphpred.objective import Kind
 from graphpred.task import Task
@@ -21,7 +22,6 @@ SAMPLE_LIMIT = 4096  # different rows that are kept
 _BLOCK_ROWS = 4096
 _CHUNK_VALUES = 65536  # values of X whose functions are held at a time
 _LEAST_CHUNK_ROWS = 64  # of very wide data
-_GRAM_WIDTH = 128  # columns of XᵀX that are computed at a time
 _LEAST_DEVIATION = 1e-6  # what varies less is constant
 
 Spread = tuple[Tensor, Tensor]
@@ -187,7 +187,7 @@ class Moments:
         exact, total = X.double(), m * mean  # ridge would amplify rounding errors of float32
         self._add(
             x=exact.sum(dim=0),
-            x_squares=_gram(exact),
+            x_squares=gram(exact.T),
             x_targets=(targets.flatten(1)[:, first].T.double() @ exact).T,
             targets=total,
             targets_squares=m * deviation.square() + total * mean,
@@ -220,17 +220,6 @@ class Moments:
                 basis=total.view(N_BASIS, -1),
                 basis_squares=squares.view(N_BASIS, -1),
             )
-
-
-def _gram(X: Tensor) -> Tensor:
-    """XᵀX of X ``(m, n)``; of two equal halves of wide tables only one is computed."""
-    n = X.shape[1]
-    product = X.new_empty(n, n)
-    for start in range(0, n, _GRAM_WIDTH):
-        end = start + _GRAM_WIDTH
-        product[start:end, start:] = X[:, start:end].T @ X[:, start:]
-        product[end:, start:end] = product[start:end, end:].T
-    return product
 
 
 def _output_sums(y: Tensor, *, n_outputs: int) -> Tensor:

@@ -13,21 +13,22 @@ double precision, but for the sums of the curvature.
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from graphpred.architecture import Architecture
-from graphpred.meta.feedback import activated
+from graphpred.meta.feedback import with_slope
+from graphpred.meta.products import gram
 from graphpred.meta.samples import RowSample
+from graphpred.meta.sparse_loss import data_loss, errors, roots
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
 _CURVED = 4_000  # rows times outputs that the curvature is summed over,
 _FEWEST_CURVED = 256  # but no fewer rows
-_HUBER = 3.0  # errors of standardised quantities count linearly from here
 _BIAS_PRECISION = 1e-3
 _LEAST_PRECISION = 10.0, 1.0  # of weights into hidden neurons, and to outputs,
 _LEAST_PER_SQUARE = 0.3  # but into hidden neurons no more than this times n²
@@ -36,6 +37,25 @@ _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
 _JITTER = 1e-6
 _CHANCE = 1.0  # the square of a z-score that is worth nothing
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Pass:
+    """What the rows become with some parameters.
+
+    Attributes:
+        vector: The parameters. Shape ``(P,)``.
+        W: Weights between all neurons. Shape ``(M, M)``.
+        value: Of all neurons. Shape ``(M, q)``.
+        slope: Likewise.
+        loss: Of the data.
+    """
+
+    vector: Tensor
+    W: Tensor
+    value: Tensor
+    slope: Tensor
+    loss: float
 
 
 class SparseFit:
@@ -60,6 +80,7 @@ class SparseFit:
         self._precision = self._least_precision.clone()
         self._noise = 1.0  # precision of quantities; 1 for classes
         self._damping = _DAMPING
+        self._last: _Pass | None = None
         self._number_neurons()
 
     @property
@@ -75,9 +96,7 @@ class SparseFit:
     @property
     def loss(self) -> float:
         """Mean over the rows: cross-entropy in nats, or half the squared error of all outputs."""
-        vector = self._vector()
-        value, _ = self._forward(vector, self._matrix(vector))
-        return self._data_loss(value[self._layers[-1]]) / self._x.shape[1]
+        return self._pass(self._vector()).loss / self._x.shape[1]
 
     def proposal(self) -> Proposal:
         """The network as it is now."""
@@ -110,15 +129,10 @@ class SparseFit:
     def cut(self, limit: int) -> None:
         """Remove the least salient edges until at most ``limit`` live ones are left."""
         saliency, inverse = self._examined()
-        order = saliency.argsort(stable=True)
-        low, high = 0, self.n_edges
-        while low < high:  # live edges never grow when edges go
-            middle = (low + high) // 2
-            if int(self._live_without(order[:middle]).sum()) <= limit:
-                high = middle
-            else:
-                low = middle + 1
-        self._remove(~self._live_without(order[:low]), inverse=inverse)
+        if self.n_edges > limit:
+            lifetime = self._lifetime(saliency.argsort(stable=True).argsort())
+            longest = lifetime.sort(descending=True).values
+            self._remove(lifetime <= longest[limit], inverse=inverse)
 
     def cut_neurons(self, most: Sequence[int]) -> None:
         """Remove hidden neurons whose edges are least salient until each layer has no more."""
@@ -129,8 +143,9 @@ class SparseFit:
                 size.index_add_(0, self.edges[0], saliency)
                 n_gone = (len(nodes) - n_most + 1) // 2  # those that are left make up for them
                 weakest = nodes[size[nodes].argsort(stable=True)[:n_gone]]
-                gone = torch.isin(self.edges, weakest).any(dim=0).nonzero()[:, 0]
-                self._remove(~self._live_without(gone), inverse=inverse)
+                self._remove(
+                    self._dead(torch.isin(self.edges, weakest).any(dim=0)), inverse=inverse
+                )
                 self.train(2)
 
     def grow(self, n_edges: int) -> None:
@@ -149,7 +164,7 @@ class SparseFit:
 
     def drop_idle(self) -> None:
         """Remove edges of weight 0: such as have grown, and of which no use could be made."""
-        kept = self._live_without((self._edge == 0).nonzero()[:, 0])
+        kept = ~self._dead(self._edge == 0)
         self._take(self.edges[:, kept], self._edge[kept])
 
     def joined(self, other: "SparseFit") -> "SparseFit":
@@ -158,9 +173,8 @@ class SparseFit:
         Args:
             other: Of the same space and sample, with hidden neurons of its own.
         """
+        assert self._of.widths == other._of.widths
         both, first_output = self.copy(), self._of.starts[-2]
-        for fit in (self, other):
-            assert fit._of.widths == self._of.widths
         edges = torch.cat([self.edges, other.edges], dim=1)
         edge = torch.cat([self._edge, other._edge])
         both._bias = self._bias + other._bias
@@ -177,39 +191,41 @@ class SparseFit:
         same._bias, same._precision = self._bias.clone(), self._precision.clone()
         return same
 
+    def _promises(self) -> tuple[Tensor, Tensor]:
+        """Of all edges between neurons of consecutive layers: keys, and what they promise."""
+        at, first = self._pass(self._vector()), self._n_in
+        scores = at.value[self._layers[-1]]
+        error, weight = errors(scores, self._y, is_regression=self._is_regression)
+        reach = self._reach(error.unsqueeze(1), W=at.W, slope=at.slope).squeeze(1)  # (…, q)
+        rows = self._curved_rows(len(scores))
+        ends = roots(weight[:, rows], is_regression=self._is_regression)  # (c, d, r)
+        curved = self._reach(ends, W=at.W, slope=at.slope[:, rows]).square().sum(dim=1)  # (…, r)
+        share = len(rows) / self._x.shape[1]
+        keys, gains = [], []
+        for number, (below, layer) in enumerate(pairwise(self._layers)):
+            source = self._nodes[below] if number else torch.arange(len(self._x))
+            known = at.value[below] if number else self._x  # (S, q)
+            own = slice(layer.start - first, layer.stop - first)
+            gradient = self._noise * known @ reach[own].T  # (S, T)
+            curvature = self._noise * known[:, rows].square() @ curved[own].T / share
+            held = self._precision[int(layer is self._layers[-1])]
+            keys.append((source[:, None] * self._of.n_neurons + self._nodes[layer]).flatten())
+            gains.append((gradient.square() / (curvature + held + _JITTER)).flatten())
+        return torch.cat(keys), torch.cat(gains)
+
+    def _keys(self, edges: Tensor) -> Tensor:
+        """A number for every edge, in their order."""
+        return edges[0] * self._of.n_neurons + edges[1]
+
     def _take(self, edges: Tensor, edge: Tensor) -> None:
         """Have these edges and weights, in any order."""
         order = self._keys(edges).argsort()
         self.edges, self._edge = edges[:, order], edge[order]
         self._number_neurons()
 
-    def _keys(self, edges: Tensor) -> Tensor:
-        """A number for every edge, in their order."""
-        return edges[0] * self._of.n_neurons + edges[1]
-
-    def _promises(self) -> tuple[Tensor, Tensor]:
-        """Of all edges between neurons of consecutive layers: keys, and what they promise."""
-        vector = self._vector()
-        W = self._matrix(vector)
-        value, slope = self._forward(vector, W)
-        scores = value[self._layers[-1]]
-        error, weight = _errors(scores, self._y, is_regression=self._is_regression)
-        reach = self._reach(error[None], W=W, slope=slope)[0]  # (M, q)
-        rows = self._curved_rows(len(scores))
-        roots = _roots(weight[:, rows], is_regression=self._is_regression)  # (d, c, r)
-        curved = self._reach(roots, W=W, slope=slope[:, rows]).square().sum(dim=0)  # (M, r)
-        share = len(rows) / self._x.shape[1]
-        keys, gains = [], []
-        for number, (below, layer) in enumerate(pairwise(self._layers)):
-            is_input = number == 0
-            source = torch.arange(len(self._x)) if is_input else self._nodes[below]
-            known = self._x if is_input else value[below]  # (S, q)
-            gradient = self._noise * known @ reach[layer].T  # (S, T)
-            curvature = self._noise * known[:, rows].square() @ curved[layer].T / share
-            held = self._precision[int(layer is self._layers[-1])]
-            keys.append((source[:, None] * self._of.n_neurons + self._nodes[layer]).flatten())
-            gains.append((gradient.square() / (curvature + held + _JITTER)).flatten())
-        return torch.cat(keys), torch.cat(gains)
+    def _dead(self, gone: Tensor) -> Tensor:
+        """Which edges go, and which die with them. Bool, shape ``(E,)``."""
+        return self._lifetime((~gone).long()) < 1
 
     def _remove(self, is_gone: Tensor, *, inverse: Tensor) -> None:
         """Take edges away; the other weights make up for them where that helps."""
@@ -229,25 +245,35 @@ class SparseFit:
     # Parameters and passes
 
     def _number_neurons(self) -> None:
-        """Number the neurons that are left: those with edges, and all outputs."""
+        """Number the neurons that are left: those with edges, and all outputs.
+
+        Within a layer they are sorted by their activation, so that each is computed in one piece.
+        """
         z = self._of
         outputs = torch.arange(z.n_neurons - z.widths[-1], z.n_neurons)
-        self._nodes = torch.cat([self.edges.flatten(), outputs]).unique()  # (M,) ascending
+        nodes = torch.cat([self.edges.flatten(), outputs]).unique()  # (M,) ascending
+        starts = torch.tensor(z.starts)
+        bounds = torch.searchsorted(nodes, starts).tolist()
+        layer, activation = torch.searchsorted(starts, nodes, right=True), z.activation[nodes]
+        kind = layer * (int(activation.max()) + 1) + activation  # (M,)
+        order = kind.argsort(stable=True)
+        self._nodes = nodes[order]
         place = torch.full((z.n_neurons,), -1)
-        place[self._nodes] = torch.arange(len(self._nodes))
+        place[self._nodes] = torch.arange(len(nodes))
         self._source, self._target = place[self.edges]
-        bounds = torch.searchsorted(self._nodes, torch.tensor(z.starts)).tolist()
         self._layers = [slice(a, b) for a, b in pairwise(bounds)]
         self._n_in = self._layers[0].stop
+        self._alike = [_runs(activation[order[layer]]) for layer in self._layers[1:-1]]
         self._is_out = self._target >= self._layers[-1].start
         self._inputs = self._x[self._nodes[: self._n_in]]
+        self._set(torch.cat([self._edge, self._bias[self._nodes[self._n_in :]]]))
 
     def _vector(self) -> Tensor:
-        """Weights and biases. Shape ``(P,)``."""
-        return torch.cat([self._edge, self._bias[self._nodes[self._n_in :]]])
+        """Weights and biases. Shape ``(P,)``; never changed in place."""
+        return self._now
 
     def _set(self, vector: Tensor) -> None:
-        self._edge = vector[: self.n_edges].clone()
+        self._now, self._edge = vector, vector[: self.n_edges]
         self._bias[self._nodes[self._n_in :]] = vector[self.n_edges :]
 
     def _matrix(self, vector: Tensor) -> Tensor:
@@ -256,44 +282,52 @@ class SparseFit:
         W[self._source, self._target] = vector[: self.n_edges]
         return W
 
+    def _pass(self, vector: Tensor) -> _Pass:
+        """Pass the rows through the network, unless that was the last thing done."""
+        if self._last is None or self._last.vector is not vector:
+            W = self._matrix(vector)
+            value, slope = self._forward(vector, W)
+            loss = self._data_loss(value[self._layers[-1]])
+            self._last = _Pass(vector=vector, W=W, value=value, slope=slope, loss=loss)
+        return self._last
+
     def _forward(self, vector: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Values and slopes of all neurons, ``(M, q)`` each."""
         bias, M, q = vector[self.n_edges :].unsqueeze(1), len(self._nodes), self._x.shape[1]
         value, slope = vector.new_empty(M, q), vector.new_ones(M, q)
         value[: self._n_in] = self._inputs
-        for layer in self._layers[1:]:
+        for layer, alike in zip(self._layers[1:], [*self._alike, []], strict=True):
             own = slice(layer.start - self._n_in, layer.stop - self._n_in)
-            z = W[: layer.start, layer].T @ value[: layer.start] + bias[own]
-            if layer is not self._layers[-1] and len(z):
-                (z,), (slope[layer],) = activated(
-                    z[None], self._of.activation[self._nodes[layer]][None]
-                )
-            value[layer] = z
+            value[layer] = W[: layer.start, layer].T @ value[: layer.start] + bias[own]
+            for index, start, stop in alike:
+                part = slice(layer.start + start, layer.start + stop)
+                value[part], slope[part] = with_slope(index, value[part].clone())
         return value, slope
 
     def _reach(self, ends: Tensor, *, W: Tensor, slope: Tensor) -> Tensor:
-        """What every neuron's sum does to combinations of the outputs.
+        """What the sum of every neuron that is no input does to combinations of the outputs.
 
         Args:
-            ends: d combinations in r rows. Shape ``(d, c, r)``.
+            ends: d combinations in r rows. Shape ``(c, d, r)``.
             W: Weights. Shape ``(M, M)``.
             slope: Shape ``(M, r)``.
 
         Returns:
-            Shape ``(d, M, r)``.
+            Shape ``(M - inputs, d, r)``.
         """
-        reach = ends.new_zeros(len(ends), *slope.shape)
-        reach[:, self._layers[-1]] = ends
+        first, (_, d, r) = self._n_in, ends.shape
+        reach = ends.new_empty(len(slope) - first, d, r)
+        reach[self._layers[-1].start - first :] = ends
         for layer in reversed(self._layers[1:-1]):
-            reach[:, layer] = (W[layer, layer.stop :] @ reach[:, layer.stop :]) * slope[layer]
+            later = reach[layer.stop - first :].flatten(1)  # (later, d * r)
+            back = (W[layer, layer.stop :] @ later).view(-1, d, r)
+            reach[layer.start - first : layer.stop - first] = back * slope[layer].unsqueeze(1)
         return reach
 
     # Energy and its derivatives
 
     def _data_loss(self, scores: Tensor) -> float:
-        if self._is_regression:
-            return float(functional.huber_loss(scores, self._y, delta=_HUBER, reduction="sum"))
-        return float(-(torch.log_softmax(scores, dim=0) * self._y).sum())
+        return data_loss(scores, self._y, is_regression=self._is_regression)
 
     def _prior(self) -> Tensor:
         """Precision of every parameter. Shape ``(P,)``."""
@@ -302,27 +336,30 @@ class SparseFit:
         return torch.cat([self._precision[self._is_out.long()], biases])
 
     def _energy(self, vector: Tensor) -> float:
-        value, _ = self._forward(vector, self._matrix(vector))
         held = (self._prior() * vector.square()).sum() / 2
-        return self._noise * self._data_loss(value[self._layers[-1]]) + float(held)
+        return self._noise * self._pass(vector).loss + float(held)
 
     def _system(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient ``(P,)`` and curvature ``(P, P)`` of the data's loss."""
-        W = self._matrix(vector)
-        value, slope = self._forward(vector, W)
-        scores, q = value[self._layers[-1]], self._x.shape[1]
-        error, weight = _errors(scores, self._y, is_regression=self._is_regression)
-        reach = self._reach(error[None], W=W, slope=slope)[0]  # (M, q)
-        into = (value[self._source] * reach[self._target]).sum(dim=1)
-        gradient = torch.cat([into, reach[self._n_in :].sum(dim=1)])
+        at, q = self._pass(vector), self._x.shape[1]
+        scores, into = at.value[self._layers[-1]], self._target - self._n_in
+        error, weight = errors(scores, self._y, is_regression=self._is_regression)
+        reach = self._reach(error.unsqueeze(1), W=at.W, slope=at.slope).squeeze(1)  # (…, q)
+        edges = at.value.index_select(0, self._source)  # (E, q)
+        edges *= reach.index_select(0, into)
+        gradient = torch.cat([edges.sum(dim=1), reach.sum(dim=1)])
         rows = self._curved_rows(len(scores))
-        roots = _roots(weight[:, rows], is_regression=self._is_regression)  # (d, c, r)
-        known = value[:, rows][self._source].float()  # (E, r)
-        curvature = torch.zeros(len(vector), len(vector), dtype=known.dtype)
-        for reach in self._reach(roots, W=W, slope=slope[:, rows]).float():
-            J = torch.cat([known * reach[self._target], reach[self._n_in :]])  # (P, r)
-            curvature.addmm_(J, J.T)
-        return gradient, curvature.double() * (q / len(rows))
+        value, slope, weight = (
+            table if len(rows) == q else table.index_select(1, rows)
+            for table in (at.value, at.slope, weight)
+        )
+        ends = roots(weight, is_regression=self._is_regression).float()  # (c, d, r)
+        reach = self._reach(ends, W=at.W.float(), slope=slope.float())  # (…, d, r)
+        J = reach.new_empty(len(vector), *reach.shape[1:])  # (P, d, r)
+        torch.index_select(reach, 0, into, out=J[: self.n_edges])
+        J[: self.n_edges] *= value.float().index_select(0, self._source).unsqueeze(1)  # (E, 1, r)
+        J[self.n_edges :] = reach
+        return gradient, gram(J.flatten(1)).double() * (q / len(rows))
 
     def _curved_rows(self, n_outputs: int) -> Tensor:
         """Rows that curvature is summed over: fewer where there are many outputs."""
@@ -340,10 +377,10 @@ class SparseFit:
             damped.diagonal().add_(self._damping * size)
             factor, failed = torch.linalg.cholesky_ex(damped)
             if not int(failed):
-                step = torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
-                after = self._energy(vector - step)
+                moved = vector - torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
+                after = self._energy(moved)
                 if math.isfinite(after) and after < before:
-                    self._set(vector - step)
+                    self._set(moved)
                     self._damping = max(self._damping / 5, _LEAST_DAMPING)
                     return True
             self._damping = min(self._damping * 6, _MOST_DAMPING)
@@ -364,47 +401,35 @@ class SparseFit:
             self._precision[group] = min(max(found, least), _MOST_PRECISION)
         if self._is_regression:
             n = self._y.numel()
-            value, _ = self._forward(vector, self._matrix(vector))
-            loss = self._data_loss(value[self._layers[-1]])
+            loss = self._pass(vector).loss
             self._noise = max(n - n_determined, 0.1 * n) / (2 * loss + 1e-6 * n)
         return inverse
 
-    def _live_without(self, gone: Tensor) -> Tensor:
-        """Which edges still lie on a path from an input to an output. Bool, shape ``(E,)``."""
-        kept = torch.ones(self.n_edges, dtype=torch.bool)
-        kept[gone] = False
-        fed = torch.zeros(len(self._nodes), dtype=torch.bool)
-        used = fed.clone()
-        fed[: self._n_in], used[self._layers[-1]] = True, True
+    def _lifetime(self, rank: Tensor) -> Tensor:
+        """When every edge dies if edges go one by one: with the last path from input to output.
+
+        Args:
+            rank: When every edge goes by itself. Int64, shape ``(E,)``.
+
+        Returns:
+            Ranks of the edges with which they die. Int64, shape ``(E,)``.
+        """
+        n_edges, n_nodes = self.n_edges, len(self._nodes)
+        fed, used = rank.new_full((n_nodes,), -1), rank.new_full((n_nodes,), -1)
+        fed[: self._n_in], used[self._layers[-1]] = n_edges, n_edges
         for layer in self._layers[1:]:
-            own = kept & (self._target >= layer.start) & (self._target < layer.stop)
-            fed[self._target[own & fed[self._source]]] = True
+            own = (self._target >= layer.start) & (self._target < layer.stop)
+            through = torch.minimum(rank[own], fed[self._source[own]])
+            fed.scatter_reduce_(0, self._target[own], through, "amax")
         for layer in reversed(self._layers[:-1]):
-            own = kept & (self._source >= layer.start) & (self._source < layer.stop)
-            used[self._source[own & used[self._target]]] = True
-        return kept & fed[self._source] & used[self._target]
+            own = (self._source >= layer.start) & (self._source < layer.stop)
+            through = torch.minimum(rank[own], used[self._target[own]])
+            used.scatter_reduce_(0, self._source[own], through, "amax")
+        return torch.minimum(rank, torch.minimum(fed[self._source], used[self._target]))
 
 
-def _errors(scores: Tensor, y: Tensor, *, is_regression: bool) -> tuple[Tensor, Tensor]:
-    """The loss's gradient by the scores, and what its curvature depends on; ``(c, q)`` each.
-
-    The latter is the share of every class, or how much of an outlier counts.
-    """
-    if not is_regression:
-        share = torch.softmax(scores, dim=0)
-        return share - y, share
-    error = scores - y
-    counted = _HUBER / error.abs().clamp(min=_HUBER)
-    return error * counted, counted
-
-
-def _roots(weight: Tensor, *, is_regression: bool) -> Tensor:
-    """Roots of the loss's curvature in every row: d combinations of c outputs. ``(d, c, r)``."""
-    if is_regression:
-        return torch.diag_embed(weight.sqrt().T).permute(1, 2, 0)
-    share = weight.clamp(min=1e-6)
-    if len(share) == 2:
-        both = (share[0] * share[1]).sqrt()
-        return torch.stack([both, -both]).unsqueeze(0)
-    eye = torch.eye(len(share), dtype=share.dtype).unsqueeze(2)
-    return share.sqrt().unsqueeze(1) * (eye - share.unsqueeze(0))
+def _runs(classes: Tensor) -> list[tuple[int, int, int]]:
+    """Class, start and end of every run of equal ones. ``classes`` is int64, sorted."""
+    found, counts = classes.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(dim=0)
+    return list(zip(found.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True))
