@@ -4,17 +4,21 @@
 
 Networks with one hidden layer are drawn, data from them, and half as many features beside them that
 lead nowhere. The packaged model predicts a network of at most as many edges as the true one has.
-Average precision of the paths from features to outputs, calibration error, and precision and recall
-of the predicted network's paths.
+Average precision of the paths from features to outputs, calibration error of every set and of the
+paths of all sets together, and precision and recall of the predicted network's paths.
 """
 
 import argparse
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from measuring import WIDTH, write_report
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +27,7 @@ from graphpred.meta.model import MetaModel
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
 from graphpred.synthetic import draw_known, path_scores, recovery
+from graphpred.synthetic.recovery import calibration_error, path_probabilities, reachable
 
 SPACES = {
     "8 features, 2 classes": ((8, 6, 2), "classification", 0.3),
@@ -33,10 +38,22 @@ SPACES = {
 }
 ACTIVATIONS = ("relu", "tanh", "sin", "gaussian")
 FIGURES = ("average precision", "calibration error", "precision", "recall", "true share")
+TOGETHER = "calibration error, all sets together"
 
 
-def scores(model: MetaModel, name: str, *, number: int, options: argparse.Namespace) -> list[float]:
-    """The figures of one set; none if no fit network is found for it."""
+@dataclass(frozen=True)
+class Scored:
+    """One set: its figures, and the probability and truth of every path."""
+
+    figures: list[float]
+    likely: NDArray[np.float64]
+    true: NDArray[np.bool_]
+
+
+def scores(
+    model: MetaModel, name: str, *, number: int, options: argparse.Namespace
+) -> Scored | None:
+    """What is found in one set; None if no fit network is found for it."""
     widths, kind, density = SPACES[name]
     space = SearchSpace(widths=widths, activations=ACTIVATIONS, density=density)
     try:
@@ -49,13 +66,24 @@ def scores(model: MetaModel, name: str, *, number: int, options: argparse.Namesp
             n_irrelevant=widths[0] // 2,
         )
     except InputError:
-        return []
+        return None
     true = known.architecture
     fitted = model.predict(known.task).fitted(true.n_edges)
     found = fitted.chosen(true.n_edges).architecture
     told, paths = path_scores(true, fitted.probabilities), recovery(true, found).paths
     figures = (told.average_precision, told.calibration_error, paths.precision, paths.recall)
-    return [*figures, told.share]
+    return Scored(
+        [*figures, told.share],
+        path_probabilities(fitted.probabilities).numpy().ravel(),
+        reachable(true).numpy().ravel(),
+    )
+
+
+def together(sets: Sequence[Scored]) -> float:
+    """Calibration error of the paths of all sets."""
+    return calibration_error(
+        np.concatenate([one.likely for one in sets]), np.concatenate([one.true for one in sets])
+    )
 
 
 def main() -> None:
@@ -71,14 +99,21 @@ def main() -> None:
     model = MetaModel.load(options.model)
     table = Table(title=f"Known structure, {options.sets} sets each", width=WIDTH)
     table.add_column("true networks")
-    for figure in FIGURES:
+    for figure in (*FIGURES, TOGETHER):
         table.add_column(figure, justify="right")
     report: dict[str, Any] = {}
+    every: list[Scored] = []
     for name in SPACES:
-        rows = [scores(model, name, number=i, options=options) for i in range(options.sets)]
-        means = [statistics.fmean(column) for column in zip(*filter(None, rows), strict=True)]
-        report[name] = {"sets": sum(map(bool, rows))} | dict(zip(FIGURES, means, strict=True))
-        table.add_row(name, *(f"{mean:.3f}" for mean in means))
+        drawn = [scores(model, name, number=i, options=options) for i in range(options.sets)]
+        sets = [one for one in drawn if one is not None]
+        every += sets
+        columns = zip(*(one.figures for one in sets), strict=True)
+        figures = dict(zip(FIGURES, map(statistics.fmean, columns), strict=True))
+        figures[TOGETHER] = together(sets)
+        report[name] = {"sets": len(sets)} | figures
+        table.add_row(name, *(f"{figure:.3f}" for figure in figures.values()))
+    report["all"] = {"sets": len(every), TOGETHER: together(every)}
+    table.add_row("all", *[""] * len(FIGURES), f"{report['all'][TOGETHER]:.3f}")
     Console(width=WIDTH).print(table)
     out = options.out or Path(__file__).parent / "results" / "recovery.json"
     write_report(out, {"rows": options.rows, "noise": options.noise, "spaces": report})

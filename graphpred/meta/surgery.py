@@ -34,6 +34,9 @@ _GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one 
 _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
 _GROWN_STEPS = 4
 _OVERSIZE = 1.15  # of a grown network, between its two cuts
+# So that paths are as often true as they are likely; fitted by benchmarks/calibration.py:
+_LEFT_SLOPE, _LEFT_SHIFT = 0.455, 0.148  # log odds of an edge that is left, by its log saliency
+_GONE, _GONE_POWER = 0.194, 1.54  # of one that went, by the share of edges that are left
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,8 +69,13 @@ def n_operable(limit: int) -> int:
 
 
 def gone_probability(n_edges: int, *, limit: int) -> float:
-    """Of an edge that went when there were ``n_edges``; so paths are likely as often as true."""
-    return 0.5 * min(1.0, limit / n_edges) ** 2
+    """Of an edge that went when there were ``n_edges``: less than ½, and the less the more."""
+    return float(_GONE * min(1.0, limit / n_edges) ** _GONE_POWER)
+
+
+def left_probability(saliency: Tensor) -> Tensor:
+    """Of edges that are left, by the squares of their z-scores: at least ½."""
+    return torch.sigmoid(_LEFT_SLOPE * saliency.log() + _LEFT_SHIFT).clamp(min=0.5)
 
 
 @torch.no_grad()
@@ -89,8 +97,7 @@ def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Op
         fits = [cutter.best_of(pair) for pair in _pairs(fits)]
     fit = cutter.regrown(fits[0])
     fit.train(_LAST)
-    saliency = fit.saliency().float()
-    left = (saliency / (saliency + 1)).clamp(min=0.5)
+    left = left_probability(fit.saliency().float())
     return _compact(fit, gone=cutter.gone, left=left, widths=widths)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
@@ -185,13 +185,29 @@ def path_scores(true: Architecture, probabilities: Sequence[ArrayLike | Tensor])
             f"probabilities must lead from {wanted.shape[0]} features to {wanted.shape[1]} outputs "
             f"of a structure with a path; got {likely.shape} and {int(wanted.sum())} paths."
         )
-    bins = np.minimum((10 * likely).astype(np.int64), 9).ravel()
-    surplus = np.bincount(bins, weights=(likely - wanted).ravel(), minlength=10)
     return PathScores(
         average_precision=float(average_precision_score(wanted.ravel(), likely.ravel())),
-        calibration_error=float(np.abs(surplus).sum() / likely.size),
+        calibration_error=calibration_error(likely, wanted),
         share=float(wanted.mean()),
     )
+
+
+def calibration_error(likely: NDArray[np.float64], true: NDArray[np.bool_]) -> float:
+    """Mean distance of probability from frequency over ten bins of equal width.
+
+    Bins count by their numbers. Few events make it large for any probabilities but 0 and 1, so
+    those of many data sets should be judged together.
+
+    Args:
+        likely: Probabilities, any shape.
+        true: What happened, of the same shape.
+
+    >>> calibration_error(np.array([0.5, 0.5, 1.0, 1.0]), np.array([True, False, True, False]))
+    0.25
+    """
+    bins = np.minimum((10 * likely).astype(np.int64), 9).ravel()
+    surplus = np.bincount(bins, weights=(likely - true).ravel(), minlength=10)
+    return float(np.abs(surplus).sum() / likely.size)
 
 
 def path_probabilities(probabilities: Sequence[ArrayLike | Tensor]) -> Tensor:
