@@ -62,7 +62,8 @@ class EdgeRule(nn.Module):
             whole: Float, shape ``(G, …)``.
         """
         sources = self.source(source) + self.whole(whole).unsqueeze(1) + self.edge.bias
-        summed = sources.mT.unsqueeze(3) + self.target(target).mT.unsqueeze(2)
+        targets = self.target(target)
+        summed = sources.mT.contiguous().unsqueeze(3) + targets.mT.contiguous().unsqueeze(2)
         of_edges = self.edge.weight.expand(len(edge), -1, -1)
         summed.flatten(2).baddbmm_(of_edges, edge.movedim(3, 1).flatten(2))
         heard = nn.functional.silu(  # (G, hidden, sources * targets)
