@@ -363,7 +363,7 @@ def test_top_edges_are_the_most_probable_ones_without_dead_ones(widths):
 
 @pytest.mark.parametrize("hidden", [(6,), (5, 4, 3)])
 def test_weights_to_the_outputs_are_fitted_anew(meta_model, hidden):
-    task = toy_task("regression", n=5, c=2)
+    task = toy_task("regression", n=5, c=2, m=200)
     proposal = meta_model.predict(task, n_hidden=hidden).proposal(n_edges=40)
     z = proposal.architecture
     into_outputs = z.edges[1] >= z.starts[-2]
