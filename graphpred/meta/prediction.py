@@ -26,7 +26,7 @@ PRICE_RANGE = (1e-4, 30.0)
 _MOST_DRAFTED = 200_000
 """Possible edges that all drafts together may have; a large network has fewer drafts."""
 N_DRAFTS = 4
-"""Draws of all hidden neurons from which a prediction keeps the one that fits the rows best."""
+"""Draws of all hidden neurons, of which a prediction makes one network."""
 _DRAFT_PRICE = 0.8  # of the price, for drafts that need a number of edges: some have less
 _GRIDS = ((5_000, 10), (50_000, 6))  # prices tried in each of two stages, up to so many edges,
 _COARSE_GRID = 4  # and beyond
@@ -91,7 +91,7 @@ class Prediction:
             sample: Of its rows.
             price: λ.
             activations: Names of the a activation classes.
-            latents: Of the hidden neurons; several drafts, of which ``proposal`` keeps the best.
+            latents: Of the hidden neurons; several drafts, of which ``proposal`` makes one network.
             familiarity: Of the data set.
             allowed: Activation classes that may be drawn; None for all. Bool, shape ``(a,)``.
         """
