@@ -361,9 +361,21 @@ def test_top_edges_are_the_most_probable_ones_without_dead_ones(widths):
     assert all(map(np.array_equal, z.masks, expected.without_dead_edges().masks))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_layers_and_few_rows_give_more_than_a_constant(meta_model, seed):
+    task = toy_task(n=5, c=3, seed=seed)
+    _, y = task.rows("train")
+    share = y.bincount().double() / len(y)
+    constant = -float((share * share.log()).sum())
+
+    proposal = meta_model.predict(task, n_hidden=(5, 4, 3)).proposal(n_edges=40)
+
+    assert float(losses([proposal], task)) < 0.8 * constant
+
+
 @pytest.mark.parametrize("hidden", [(6,), (5, 4, 3)])
 def test_weights_to_the_outputs_are_fitted_anew(meta_model, hidden):
-    task = toy_task("regression", n=5, c=2, m=200)
+    task = toy_task("regression", n=5, c=2)
     proposal = meta_model.predict(task, n_hidden=hidden).proposal(n_edges=40)
     z = proposal.architecture
     into_outputs = z.edges[1] >= z.starts[-2]

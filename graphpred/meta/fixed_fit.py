@@ -26,8 +26,9 @@ from graphpred.weights import Weights
 _CURVED = 4_000  # rows times outputs that the curvature is summed over,
 _FEWEST_CURVED = 256  # but no fewer rows
 _BIAS_PRECISION = 1e-3
-_LEAST_PRECISION = 10.0, 1.0  # of weights into hidden neurons, and to outputs,
-_LEAST_PER_SQUARE = 0.3  # but into hidden neurons no more than this times n²
+FROM_FEATURES, BETWEEN_HIDDEN, TO_OUTPUTS = range(3)  # groups of weights
+_LEAST_PRECISION = 10.0, 3.0, 1.0  # of every group,
+_LEAST_PER_SQUARE = 0.3  # but from features no more than this times n²
 _MOST_PRECISION = 1e3
 DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
@@ -69,9 +70,8 @@ class FixedFit:
         self._x, self._y = sample.X.double().T, sample.y.double().T  # (n, q), (c, q)
         self.edges, self._edge = z.edges, start.edge.double()
         self._bias = torch.cat([torch.zeros(z.widths[0]), start.bias]).double()  # of all neurons
-        into_hidden, to_outputs = _LEAST_PRECISION
-        least = (min(into_hidden, _LEAST_PER_SQUARE * z.widths[0] ** 2), to_outputs)
-        self._least_precision = torch.tensor(least, dtype=torch.float64)
+        self._least_precision = torch.tensor(_LEAST_PRECISION, dtype=torch.float64)
+        self._least_precision[FROM_FEATURES].clamp_(max=_LEAST_PER_SQUARE * z.widths[0] ** 2)
         self._precision = self._least_precision.clone()
         self._noise = 1.0  # precision of quantities; 1 for classes
         self._damping = DAMPING
@@ -143,7 +143,8 @@ class FixedFit:
         self._layers = [slice(a, b) for a, b in pairwise(bounds)]
         self._n_in = self._layers[0].stop
         self._alike = [_runs(activation[order[layer]]) for layer in self._layers[1:-1]]
-        self._is_out = self._target >= self._layers[-1].start
+        self._group = torch.where(self._source < self._n_in, FROM_FEATURES, BETWEEN_HIDDEN)
+        self._group[self._target >= self._layers[-1].start] = TO_OUTPUTS
         self._inputs = self._x[self._nodes[: self._n_in]]
         self._set(torch.cat([self._edge, self._bias[self._nodes[self._n_in :]]]))
 
@@ -212,7 +213,7 @@ class FixedFit:
         """Precision of every parameter. Shape ``(P,)``."""
         n_biases = len(self._nodes) - self._n_in
         biases = self._edge.new_full((n_biases,), _BIAS_PRECISION)
-        return torch.cat([self._precision[self._is_out.long()], biases])
+        return torch.cat([self._precision[self._group], biases])
 
     def _energy(self, vector: Tensor) -> float:
         held = (self._prior() * vector.square()).sum() / 2
@@ -271,12 +272,11 @@ class FixedFit:
         curved.diagonal().add_(self._prior() + 1e-8 * curved.diagonal().mean() + JITTER)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(curved).L)
         n_determined = float(len(vector) - self.n_edges)
-        for group, own in enumerate((~self._is_out, self._is_out)):
-            edges = own.nonzero()[:, 0]
+        for group, least in enumerate(self._least_precision.tolist()):
+            edges = (self._group == group).nonzero()[:, 0]
             known = len(edges) - float(self._precision[group] * inverse.diagonal()[edges].sum())
             n_determined += known
             found = max(known, 0.1) / (float(vector[edges].square().sum()) + 1e-3)
-            least = float(self._least_precision[group])
             self._precision[group] = min(max(found, least), _MOST_PRECISION)
         if self._is_regression:
             n = self._y.numel()

@@ -14,7 +14,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from graphpred.meta.fixed_fit import DAMPING, JITTER, FixedFit
+from graphpred.meta.fixed_fit import (
+    BETWEEN_HIDDEN,
+    DAMPING,
+    FROM_FEATURES,
+    JITTER,
+    TO_OUTPUTS,
+    FixedFit,
+)
 from graphpred.meta.sparse_loss import errors, roots
 
 _CHANCE = 1.0  # the square of a z-score that is worth nothing
@@ -161,7 +168,8 @@ class SparseFit(FixedFit):
             own = slice(layer.start - first, layer.stop - first)
             gradient = self._noise * known @ reach[own].T  # (S, T)
             curvature = self._noise * known[:, rows].square() @ curved[own].T / share
-            held = self._precision[int(layer is self._layers[-1])]
+            into = BETWEEN_HIDDEN if number else FROM_FEATURES
+            held = self._precision[TO_OUTPUTS if layer is self._layers[-1] else into]
             keys.append((source[:, None] * self._of.n_neurons + self._nodes[layer]).flatten())
             gains.append((gradient.square() / (curvature + held + JITTER)).flatten())
         return torch.cat(keys), torch.cat(gains)
