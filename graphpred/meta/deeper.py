@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.meta.layerwise import Grown, Layers
-from graphpred.meta.likely import LikelyEdges, edge_limit, flattened, places, refitted, tables
+from graphpred.meta.likely import LikelyEdges, flattened, places, refitted, tables
 from graphpred.meta.prediction import PRICE_RANGE, Prediction
+from graphpred.meta.proposing import Proposing
 from graphpred.meta.surgery import MOST_OPERATED, Operated, draft_size, gone_probability, operated
 from graphpred.searchers import Proposal
 
@@ -28,7 +28,7 @@ _N_PRICES = 8  # tried for networks that are too large to be fitted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DeepPrediction:
+class DeepPrediction(Proposing):
     """What the meta-model says of one data set at one price, with several hidden layers.
 
     Used like ``Prediction``. Its likely edges are those of one network, without dead ones.
@@ -126,10 +126,6 @@ class DeepPrediction:
             classes=self.classes,
         )
 
-    def limit(self, *, n_edges: int | None = None, density: float | None = None) -> int:
-        """The largest K* that is asked for; see ``proposal``."""
-        return edge_limit(self.widths, n_edges=n_edges, density=density)
-
     def at(self, price: float) -> "DeepPrediction":
         """The same data set and latents at another price, a positive number."""
         if not 0 < price < math.inf:
@@ -146,49 +142,6 @@ class DeepPrediction:
         return [self.of(one, price=self.price) for one in layers]
 
     # Networks
-
-    def architecture(
-        self, *, n_edges: int | None = None, density: float | None = None
-    ) -> Architecture:
-        """The architecture of ``proposal``."""
-        return self.proposal(n_edges=n_edges, density=density).architecture
-
-    def proposal(self, *, n_edges: int | None = None, density: float | None = None) -> Proposal:
-        """A network with its predicted weights as the start.
-
-        Args:
-            n_edges: Largest K*.
-            density: The same as floor(density · N) edges.
-
-        Returns:
-            With neither, a network of as many live edges as are likely at this price.
-
-        Raises:
-            InputError: If both are given, or fewer than t edges are allowed.
-        """
-        limited = n_edges is not None or density is not None
-        limit = self.limit(n_edges=n_edges, density=density) if limited else None
-        return self.fitted(limit).chosen(limit)
-
-    def sample(
-        self,
-        k: int,
-        *,
-        generator: torch.Generator,
-        n_edges: int | None = None,
-        density: float | None = None,
-    ) -> list[Proposal]:
-        """Draw k diverse candidates: fresh latents for all hidden neurons each time.
-
-        Args:
-            k: How many.
-            generator: Source of randomness.
-            n_edges: See ``proposal``.
-            density: See ``proposal``.
-        """
-        limited = n_edges is not None or density is not None
-        limit = self.limit(n_edges=n_edges, density=density) if limited else None
-        return [one.chosen(limit) for one in self.fitted_draws(k, limit=limit, generator=generator)]
 
     def fitted(self, limit: int | None = None) -> "DeepPrediction":
         """The prediction whose layers are fitted together, with its final weights.

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from graphpred.architecture import Architecture
 from graphpred.errors import InputError
 from graphpred.meta.decoder import Decoder
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
-from graphpred.meta.likely import LikelyEdges, edge_limit, places, refitted
+from graphpred.meta.likely import LikelyEdges, places, refitted
+from graphpred.meta.proposing import Proposing
 from graphpred.meta.samples import ROW_LIMIT, RowSample
 from graphpred.meta.surgery import MOST_OPERATED, draft_size, gone_probability, n_operable, operated
 from graphpred.searchers import Proposal
@@ -38,7 +38,7 @@ _UNLIKELY = 0.499
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Prediction:
+class Prediction(Proposing):
     """What the meta-model says of one data set at one price.
 
     Attributes:
@@ -145,50 +145,6 @@ class Prediction:
     def along(self, prices: Sequence[float]) -> list["Prediction"]:
         """The same at several prices, decoded together."""
         return self._decoded([(price, self._latents) for price in prices])
-
-    def architecture(
-        self, *, n_edges: int | None = None, density: float | None = None
-    ) -> Architecture:
-        """The architecture of ``proposal``."""
-        return self.proposal(n_edges=n_edges, density=density).architecture
-
-    def proposal(self, *, n_edges: int | None = None, density: float | None = None) -> Proposal:
-        """A network with its predicted weights as the start.
-
-        Args:
-            n_edges: Largest K*, see ``fitted``. If the model wants fewer edges, the network has
-                fewer: it is not filled up.
-            density: The same as floor(density · N) edges.
-
-        Returns:
-            With neither, a network of as many live edges as are likely at this price.
-
-        Raises:
-            InputError: If both are given, or fewer than 2 edges are allowed.
-        """
-        limited = n_edges is not None or density is not None
-        limit = self.limit(n_edges=n_edges, density=density) if limited else None
-        return self.fitted(limit).chosen(limit)
-
-    def sample(
-        self,
-        k: int,
-        *,
-        generator: torch.Generator,
-        n_edges: int | None = None,
-        density: float | None = None,
-    ) -> list[Proposal]:
-        """Draw k diverse candidates: fresh latents for all hidden neurons each time.
-
-        Args:
-            k: How many.
-            generator: Source of randomness.
-            n_edges: See ``proposal``.
-            density: See ``proposal``.
-        """
-        limited = n_edges is not None or density is not None
-        limit = self.limit(n_edges=n_edges, density=density) if limited else None
-        return [one.chosen(limit) for one in self.fitted_draws(k, limit=limit, generator=generator)]
 
     def redraw(self, k: int, *, generator: torch.Generator) -> list["Prediction"]:
         """Some predictions like this one, k of them, with fresh latents of all hidden neurons."""
@@ -302,10 +258,6 @@ class Prediction:
             )
             for g, (price, latents) in enumerate(wanted)
         ]
-
-    def limit(self, *, n_edges: int | None = None, density: float | None = None) -> int:
-        """The largest K* that is asked for; see ``proposal``."""
-        return edge_limit(self.widths, n_edges=n_edges, density=density)
 
     def near(self, limit: int) -> "Prediction":
         """The prediction for at most ``limit`` live edges.
