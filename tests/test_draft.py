@@ -13,13 +13,14 @@ from graphpred.meta.encoders import Embedding
 N_ACTIVATIONS = 4
 
 
-def drafter(seed=0):
+def drafter(seed=0, **settings):
     return Drafter(
         width=WIDTH,
         relation_width=5,
         n_activations=N_ACTIVATIONS,
         n_rounds=1,
         generator=seeded(seed),
+        **settings,
     )
 
 
@@ -34,9 +35,9 @@ def embedding(*, n=6, c=3, seed=0, bias=None):
 
 
 @torch.no_grad()
-def drafted(e, *, price=0.1, n_hidden=5, seed=0, by=None):
+def drafted(e, *, price=0.1, n_hidden=5, seed=0, by=None, **settings):
     latents = torch.randn(1, n_hidden, LATENT_SIZE, generator=seeded(seed))
-    return (by or drafter())([e], prices=torch.tensor([price]), latents=latents)
+    return (by or drafter())([e], prices=torch.tensor([price]), latents=latents, **settings)
 
 
 def test_shapes_are_those_promised():
@@ -131,14 +132,31 @@ def test_classes_are_drawn_from_their_probabilities():
     torch.testing.assert_close(share, expected, atol=0.03, rtol=0)
 
 
-def test_every_class_stays_possible():
+def test_favoured_classes_are_drawn_until_more_is_learned():
+    draft = drafted(embedding(), n_hidden=4000, by=drafter(favoured=[1, 3]))
+
+    share = torch.bincount(draft.choice[0], minlength=N_ACTIVATIONS) / 4000
+    torch.testing.assert_close(share[[1, 3]], torch.full((2,), 0.49), atol=0.03, rtol=0)
+
+
+def test_classes_that_are_not_allowed_are_not_drawn_though_favoured():
+    allowed = torch.tensor([True, False, True, False])
+    draft = drafted(embedding(), by=drafter(favoured=[1, 3]), n_hidden=200, allowed=allowed)
+
+    assert set(draft.choice[0].tolist()) == {0, 2}
+    torch.testing.assert_close(draft.activation.exp()[..., allowed], torch.full((1, 200, 2), 0.5))
+
+
+def test_every_class_stays_possible_where_all_are_tried():
     by = drafter()
     with torch.no_grad():
         by.activation.bias.copy_(torch.tensor([50.0, 0.0, 0.0, 0.0]))
 
-    probability = drafted(embedding(), by=by).activation.exp()
+    probability = drafted(embedding(), by=by, explore=True).activation.exp()
+    bare = drafted(embedding(), by=by).activation.exp()
 
     assert probability.min() >= 0.05
+    assert bare.min() < 1e-6
     torch.testing.assert_close(probability.sum(dim=2), torch.ones(1, 5))
 
 

@@ -34,6 +34,7 @@ _SHARPNESS = 1.7  # of affinities before tanh
 _INPUT_SCALE = 0.8  # deviation of what a neuron sums up, for independent features
 _PRICE_SLOPE = 0.2  # v shrinks by this power of the price,
 _MIDDLE_PRICE = 0.02  # from this one on
+_FAVOUR = 4.0  # log odds of activation classes that are favoured
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +74,7 @@ class Drafter(nn.Module):
         relation_width: r, of the relations.
         n_activations: a, the activation classes to choose from.
         n_rounds: Rounds of attention.
+        favoured: Positions of the classes that are likely before anything is learned.
         generator: Source of the initial parameters.
     """
 
@@ -83,6 +85,7 @@ class Drafter(nn.Module):
         relation_width: int,
         n_activations: int,
         n_rounds: int,
+        favoured: Sequence[int] = (),
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -102,12 +105,13 @@ class Drafter(nn.Module):
         self.affinity_common = nn.Linear(width, width)
         self.per_slot = nn.Linear(width, 3)  # log gain, bias, log amplitude
         initialise(self, generator=generator)
-        self._start()
+        self._start(favoured)
 
-    def _start(self) -> None:
-        """Where training starts: even activation classes, the linear guess as the main channel."""
+    def _start(self, favoured: Sequence[int]) -> None:
+        """Where training starts: usual activation classes, the linear guess as the main channel."""
         with torch.no_grad():
             self.activation.weight.zero_(), self.activation.bias.zero_()
+            self.activation.bias[torch.tensor(favoured, dtype=torch.int64)] = _FAVOUR
             self.chosen.weight.mul_(math.sqrt(self.n_activations))
             self.relate.weight.mul_(0.5), self.relate.bias.zero_()
             self.relate.weight[0].zero_()
@@ -127,6 +131,7 @@ class Drafter(nn.Module):
         prices: Tensor,
         latents: Tensor,
         allowed: Tensor | None = None,
+        explore: bool = False,
     ) -> Draft:
         """Guess one network a data set.
 
@@ -135,6 +140,7 @@ class Drafter(nn.Module):
             prices: λ of every data set, positive. Float, shape ``(G,)``.
             latents: Of the hidden neurons. Float, shape ``(G, h, LATENT_SIZE)``.
             allowed: Activation classes that may be drawn; None for all. Bool, shape ``(a,)``.
+            explore: Whether some classes are drawn evenly, so that all are tried.
         """
         features, outputs, relations, bias = _stacked(embeddings)
         n, h, c = features.shape[1], latents.shape[1], outputs.shape[1]
@@ -148,7 +154,9 @@ class Drafter(nn.Module):
             slots = layer(slots, known)
         slots = self.slot_norm(slots)
         # What a class is worth is learned from use alone; see ``relaxed.usage_loss``.
-        activation = _explored(self.activation(slots.detach()))
+        activation = self.activation(slots.detach()).log_softmax(dim=2)
+        if explore:
+            activation = _explored(activation)
         if allowed is not None:
             activation = activation.masked_fill(~allowed, -math.inf).log_softmax(dim=2)
         choice = (activation + _gumbel(latents[:, :, : self.n_activations])).argmax(dim=2)
@@ -225,10 +233,9 @@ def _context(sizes: tuple[int, int, int], prices: Tensor) -> Tensor:
     return torch.cat([torch.stack(columns, dim=1), log_sizes], dim=1)
 
 
-def _explored(logits: Tensor) -> Tensor:
+def _explored(learned: Tensor) -> Tensor:
     """Log-probabilities of a mixture with the even distribution."""
-    learned = (1 - _EXPLORATION) * torch.softmax(logits, dim=2)
-    return torch.log(learned + _EXPLORATION / logits.shape[2])
+    return torch.log((1 - _EXPLORATION) * learned.exp() + _EXPLORATION / learned.shape[2])
 
 
 def _gumbel(normal: Tensor) -> Tensor:

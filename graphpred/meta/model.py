@@ -151,6 +151,7 @@ class MetaModel(nn.Module):
             samples=[description.sample.first(ROW_LIMIT) for description in descriptions],
             prices=prices,
             latents=latents,
+            explore=self.training,
         )
         return decoded
 
