@@ -9,6 +9,7 @@ from graphpred.activations import ACTIVATIONS
 from graphpred.errors import InputError
 from graphpred.meta import searcher as module
 from graphpred.meta.model import MetaModel
+from graphpred.meta.refinement import PRICE_FACTOR
 from graphpred.objective import Objective
 from graphpred.searchers import search
 from graphpred.seeds import generator_for
@@ -80,6 +81,20 @@ def test_only_activations_of_the_space_are_used(task):
     used = set().union(*(hidden_activations(trial.architecture) for trial in trials))
 
     assert used == {"tanh", "abs"}
+
+
+@pytest.mark.parametrize(("loss", "factor"), [("error", 1), ("log_loss", PRICE_FACTOR)])
+def test_an_edge_costs_what_it_does_beside_the_loss(task, loss, factor):
+    objective = Objective(loss=loss, penalty=0.002)
+    prediction = MetaModel.load().predict(task, activations=space().activations, seed=3)
+    priced = prediction.at(0.002 * prediction.n_possible_edges / factor)
+
+    running = search(
+        task, space(), searcher="meta_model", objective=objective, evaluations=1, seed=3
+    )
+
+    limit = min(space().n_edges, priced.n_live_edges)
+    assert next(iter(running)).architecture == priced.architecture(n_edges=limit)
 
 
 def test_a_price_gives_fewer_edges(task):

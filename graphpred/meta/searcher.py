@@ -23,6 +23,7 @@ from graphpred.errors import InputError
 from graphpred.meta.deeper import AnyPrediction
 from graphpred.meta.layerwise import live_proposal
 from graphpred.meta.model import MetaModel
+from graphpred.meta.refinement import PRICE_FACTOR
 from graphpred.searchers import Proposal, Setting, Trial
 
 N_DRAWS = 32
@@ -40,7 +41,8 @@ class MetaModelSearch:
 
     Args:
         setting: What every searcher is given. With a price, C > 0, networks have as many edges as
-            are likely at λ = C·N, up to the largest density.
+            are likely at λ = C·N, up to the largest density; the model pays PRICE_FACTOR·λ / N for
+            one, for its loss falls so much faster than the error does, but not than others do.
         model: By default the packaged one.
 
     Raises:
@@ -107,7 +109,9 @@ class MetaModelSearch:
         )
         if not self._is_priced:
             return prediction
-        return prediction.at(setting.objective.cost(1) * prediction.n_possible_edges)
+        objective = setting.objective
+        price = objective.cost(1) * prediction.n_possible_edges
+        return prediction.at(price if objective.loss == "error" else price / PRICE_FACTOR)
 
     @property
     def _is_priced(self) -> bool:
