@@ -1,6 +1,6 @@
 """Are edges as often true as they are likely? Fits what turns saliencies into probabilities.
 
-    python benchmarks/calibration.py [--sets 60]
+    python benchmarks/calibration.py [--sets 90]
 
 Synthetic sets of known structure are drawn, of many shapes, sizes and levels of noise, with other
 seeds than those of ``recovery.py``. Four numbers that bend the probabilities of edges that a
@@ -112,7 +112,7 @@ def constants(bend: Bend) -> dict[str, float]:
 def main() -> None:
     """Draw sets, fit, print the constants and how often paths are true."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", type=int, default=60)
+    parser.add_argument("--sets", type=int, default=90)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

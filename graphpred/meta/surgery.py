@@ -35,8 +35,8 @@ _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
 _GROWN_STEPS = 4
 _OVERSIZE = 1.15  # of a grown network, between its two cuts
 # So that paths are as often true as they are likely; fitted by benchmarks/calibration.py:
-_LEFT_SLOPE, _LEFT_SHIFT = 0.335, 0.839  # log odds of an edge that is left, by its log saliency
-_GONE, _GONE_POWER = 0.098, 0.743  # of one that went, by the share of edges that are left
+_LEFT_SLOPE, _LEFT_SHIFT = 0.413, 0.995  # log odds of an edge that is left, by its log saliency
+_GONE, _GONE_POWER = 0.133, 0.691  # of one that went, by the share of edges that are left
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
