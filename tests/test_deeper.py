@@ -362,8 +362,8 @@ def test_top_edges_are_the_most_probable_ones_without_dead_ones(widths):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_many_layers_and_few_rows_give_more_than_a_constant(meta_model, seed):
-    task = toy_task(n=5, c=3, seed=seed)
+def test_many_layers_give_more_than_a_constant(meta_model, seed):
+    task = toy_task(n=5, c=3, m=200, seed=seed)
     _, y = task.rows("train")
     share = y.bincount().double() / len(y)
     constant = -float((share * share.log()).sum())

@@ -80,8 +80,10 @@ def test_without_either_the_best_of_ten_prices_by_validation_is_kept(task, meta_
     alone = Population([expected.architecture], start=[expected.start])
     alone.fit(*task.rows("train"), steps=STEPS, learning_rate=FITTED_RATE)
     # Decoded alone its sums add up in another order, and Adam enlarges the last bits: far below
-    # what its steps are together, which another network would differ by.
-    torch.testing.assert_close(network.edge.data, alone.weights[0].edge, atol=FITTED_RATE, rtol=0)
+    # what its steps are together, which another network would differ by; or a hundredth of weights
+    # that are large.
+    mine, other = network.edge.data, alone.weights[0].edge
+    torch.testing.assert_close(mine, other, atol=FITTED_RATE, rtol=0.01)
 
 
 def test_a_network_too_large_to_be_fitted_takes_larger_steps(task, meta_model, monkeypatch):
