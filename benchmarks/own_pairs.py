@@ -57,7 +57,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/prediction"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/prediction.json"))
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "own_pairs.json"
+    )
     return parser.parse_args()
 
 
