@@ -39,6 +39,21 @@ def test_there_is_a_network_before_the_first_round_and_after_every_one():
     assert len(rounds) == 4
 
 
+@pytest.mark.parametrize(("training", "least"), [(True, 0.4), (False, 0.0)])
+def test_all_activation_classes_are_tried_in_training_alone(training, least):
+    model = toy_model().train(training)
+
+    decoded = model(
+        [model.describe(toy_task())],
+        prices=torch.tensor([0.1]),
+        latents=[draw_latents(4, generator=seeded())],
+    )[-1]
+
+    even = 1 / len(model.config.activations)
+    seldom = decoded.activation.exp().min() / even
+    assert least <= seldom < least + 0.1
+
+
 def test_hidden_neurons_of_a_wider_layer_begin_like_those_of_a_narrower_one():
     narrow, wide = (draw_latents(h, generator=seeded(3)) for h in (3, 300))
 

@@ -23,7 +23,7 @@ from graphpred.meta.samples import RowSample
 USUAL = ("relu", "tanh")
 """Activation classes that hidden neurons have before anything is learned, if the model has them.
 
-Of real tables these err least; of the synthetic prior, bent as it is, gaussian and abs would."""
+Predictions for real tables err least with these two; see ``docs/research-log.md``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
