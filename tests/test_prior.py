@@ -1,5 +1,6 @@
 """The synthetic prior over data sets: what whole draws are like."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -224,8 +225,8 @@ def test_the_version_grows_when_draws_change():
     assert drawn[0].X[0, 0].item() == pytest.approx(FROZEN_VALUE, abs=1e-3)
 
 
-FROZEN = (3, [(99, 3, 1, "r"), (99, 3, 1, "r"), (58, 5, 1, "r"), (58, 5, 1, "r")])
-FROZEN_VALUE = 2.7889
+FROZEN = (4, [(99, 3, 1, "r"), (99, 3, 1, "r"), (54, 1, 1, "r"), (54, 1, 1, "r")])
+FROZEN_VALUE = -0.2867
 
 
 @pytest.mark.parametrize(
@@ -242,6 +243,7 @@ FROZEN_VALUE = 2.7889
         ({"label_noise": 1.5}, "label_noise must be in"),
         ({"missing": -1.0}, "missing must be in"),
         ({"noise": -0.1}, "noise must be 0 or a finite number above"),
+        ({"output_noise": math.inf}, "output_noise must be 0 or a finite number above"),
         ({"imbalance": float("inf")}, "imbalance must be 0 or a finite number above"),
         ({"imbalance": float("nan")}, "imbalance must be 0 or a finite number above"),
         ({"families": ()}, "families must be some of linear, "),

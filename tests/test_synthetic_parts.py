@@ -300,6 +300,21 @@ def test_trees_and_rules_are_constant_in_boxes():
         assert n_values.median() < 400
 
 
+def test_networks_of_monotone_units_are_mostly_linear(monkeypatch):
+    """Least squares explains most of them, and little of networks of bent units alone."""
+    inputs = some_inputs(4, b=64, m=600)
+    X = torch.cat([inputs.all_columns(), torch.ones(64, 1, 600)], dim=1).mT  # (b, m, n + 1)
+    explained = []
+    for share in (functions.BENT_SHARE, 1.0):
+        monkeypatch.setattr(functions, "BENT_SHARE", share)
+        y = unit(functions.network(inputs, 1, generator=seeded())).mT  # (b, m, 1)
+        residual = y - X @ torch.linalg.lstsq(X, y).solution
+        explained.append(1 - residual.square().mean(dim=(1, 2)).median().item())
+
+    assert explained[0] > 0.8
+    assert explained[1] < explained[0] - 0.1
+
+
 def test_products_have_no_linear_part():
     inputs = some_inputs(4, m=4000)
 
@@ -450,5 +465,6 @@ def test_quantities_follow_scores_and_some_are_skewed():
     skew = unit(exact).pow(3).mean(dim=2).amin(dim=1)
     assert (skew[~same] > 0.7).all()
     agreement = (unit(noisy) * scores).mean(dim=(1, 2))
-    assert agreement.min() < 0.7
-    assert agreement.median() > 0.8
+    assert agreement.min() < 0.5
+    assert 0.6 < agreement.median() < 0.8
+    assert agreement.max() > 0.98

@@ -152,7 +152,7 @@ def _cells(name: str, config: GainConfig, *, seed: int, folder: Path) -> list[di
     models = {"packaged": MetaModel.load(), "own": own}
     cells = []
     for kappa in config.kappas:
-        contest = _Contest(
+        contest = Contest(
             task=task,
             n_hidden=n_hidden,
             n_edges=int(kappa * (n + c)),
@@ -167,8 +167,8 @@ def _cells(name: str, config: GainConfig, *, seed: int, folder: Path) -> list[di
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Contest:
-    """What both models are given; see ``GainConfig``."""
+class Contest:
+    """What every model is given; see ``GainConfig``."""
 
     task: Task
     n_hidden: int

@@ -93,12 +93,13 @@ def reached(population: Population, cell: Cell) -> Outcome:
 
 def _live(cell: Cell, numbers: range, rate: float) -> Outcome:
     """Random networks that have only live edges."""
-    space = cell.space
-    networks = [
-        space.sample_live(generator=cell.generator("live", i), n_edges=cell.n_edges)
-        for i in numbers
-    ]
+    networks = [live_architecture(cell, i) for i in numbers]
     return reached(train(networks, cell, rate=rate, seeds=_seeds(cell, "live", numbers)), cell)
+
+
+def live_architecture(cell: Cell, number: int) -> Architecture:
+    """The random network with only live edges that a candidate of *live* is."""
+    return cell.space.sample_live(generator=cell.generator("live", number), n_edges=cell.n_edges)
 
 
 def _paper(cell: Cell, numbers: range, rate: float) -> Outcome:

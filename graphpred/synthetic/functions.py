@@ -17,13 +17,14 @@ from torch import Tensor
 
 from graphpred.activations import ACTIVATIONS, activation_indices
 from graphpred.seeds import log_uniform
-from graphpred.space import DEFAULT_ACTIVATIONS
 from graphpred.synthetic.draws import coin, log_uniform_counts, uniform, unit
 from graphpred.synthetic.features import MAX_CLUSTERS
 
 MAX_PARTS = 3
 """Functions that a data set's scores are the sum of, at most."""
 
+_MONOTONE = ("identity", "relu", "tanh", "softplus")
+_BENT = ("sin", "gaussian", "abs")
 _REACH = 4.0  # functions see columns cut here, so that a heavy tail is not all there is
 
 
@@ -71,7 +72,7 @@ def linear(inputs: Inputs, c: int, *, generator: torch.Generator) -> Tensor:
 
 
 def network(inputs: Inputs, c: int, *, generator: torch.Generator) -> Tensor:
-    """Sparse networks of one to three hidden layers with a mix of activations."""
+    """Sparse networks of one to three hidden layers, most of whose units are monotone."""
     depth = log_uniform(1, 3, generator=generator)
     values, relevant = inputs.all_columns(), inputs.relevant
     for _ in range(depth):
@@ -164,16 +165,20 @@ FAMILIES: dict[str, Family] = {
     "clusters": clusters,
 }
 FAMILY_WEIGHTS: dict[str, float] = {
-    "linear": 2.0,
-    "network": 3.0,
-    "trees": 2.0,
-    "rules": 1.0,
-    "parity": 1.0,
-    "products": 1.0,
-    "cells": 1.0,
-    "clusters": 1.0,
+    "linear": 6.0,
+    "network": 5.0,
+    "trees": 1.0,
+    "rules": 0.4,
+    "parity": 0.15,
+    "products": 0.3,
+    "cells": 0.3,
+    "clusters": 0.6,
 }
-"""How often each family is drawn, relative to the others that are allowed."""
+"""How often each family is drawn, relative to the others that are allowed.
+
+Chosen so that linear models find about as much of what boosted trees find as on real tables."""
+BENT_SHARE = 0.15
+"""Share of a network's units whose activation is not monotone."""
 
 
 def draw_parts(b: int, *, families: Sequence[str], generator: torch.Generator) -> Tensor:
@@ -236,11 +241,15 @@ def _hidden_layer(
     b, n, _ = values.shape
     fan_in = log_uniform(1, min(n, 5), generator=generator)
     column, drawn = _pick(relevant, (h, fan_in), generator=generator)
-    weight = torch.randn(b, h, fan_in, generator=generator) * drawn
+    slope = uniform(0.3, 1.2, b, h, 1, generator=generator) / math.sqrt(fan_in)
+    weight = slope * torch.randn(b, h, fan_in, generator=generator) * drawn
     dense = torch.zeros(b, h, n).scatter_(2, column, weight)
     summed = torch.baddbmm(torch.randn(b, h, 1, generator=generator), dense, values)
-    classes = activation_indices(DEFAULT_ACTIVATIONS)
-    counts = torch.randint(len(classes), (h,), generator=generator).bincount(minlength=len(classes))
+    classes = activation_indices((*_MONOTONE, *_BENT))
+    share = torch.full((len(classes),), (1 - BENT_SHARE) / len(_MONOTONE))
+    share[len(_MONOTONE) :] = BENT_SHARE / len(_BENT)
+    drawn_classes = share.multinomial(h, replacement=True, generator=generator)
+    counts = drawn_classes.bincount(minlength=len(classes))
     fired = [
         ACTIVATIONS[index].function(part)
         for index, part in zip(classes, summed.split(counts.tolist(), dim=1), strict=True)

@@ -18,7 +18,7 @@ from graphpred.synthetic.functions import FAMILIES, draw_parts, draw_scores
 from graphpred.synthetic.targets import draw_classes, draw_quantities
 from graphpred.task import Task
 
-PRIOR_VERSION = 3
+PRIOR_VERSION = 4
 """Grows when the same seed and config begin to give other data sets."""
 
 GROUP = 16
@@ -37,8 +37,9 @@ class PriorConfig:
         validation_rows: Rows beside them.
         regression_share: Share of data sets whose target is a quantity.
         families: Families of functions to choose from, keys of ``FAMILIES``.
-        noise: Highest noise in the target, in deviations of its score; lower levels are more
+        noise: Highest noise in the scores of classes, in their deviations; lower levels are more
             common.
+        output_noise: Highest noise in quantities, in deviations of the score; all levels are alike.
         label_noise: Highest share of rows whose class is drawn blindly.
         imbalance: Highest deviation of the logarithm of class sizes; 0 wants equal ones.
         missing: Highest share of missing values in a column.
@@ -54,7 +55,8 @@ class PriorConfig:
     validation_rows: int = 128
     regression_share: float = 0.35
     families: tuple[str, ...] = tuple(FAMILIES)
-    noise: float = 0.3
+    noise: float = 0.6
+    output_noise: float = 1.3
     label_noise: float = 0.03
     imbalance: float = 1.5
     missing: float = 0.4
@@ -70,7 +72,7 @@ class PriorConfig:
         for name in ("regression_share", "label_noise", "missing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be in [0, 1]; got {getattr(self, name)}.")
-        for name in ("noise", "imbalance"):
+        for name in ("noise", "output_noise", "imbalance"):
             if not 0 <= getattr(self, name) < torch.inf:
                 raise InputError(
                     f"{name} must be 0 or a finite number above; got {getattr(self, name)}."
@@ -152,7 +154,7 @@ def _draw_group(b: int, *, config: PriorConfig, generator: torch.Generator) -> l
     order = torch.randperm(n, generator=generator)
     X = columns.observed()[:, order].transpose(1, 2).contiguous()  # (b, m, n)
     if is_regression:
-        outputs = draw_quantities(scores, noise=config.noise, generator=generator)
+        outputs = draw_quantities(scores, noise=config.output_noise, generator=generator)
         y = scaled(outputs, m_train=m_train).transpose(1, 2).contiguous()  # (b, m, c)
         return _tasks(X, y, m_train=m_train, class_names=_names("y", c))
     y = draw_classes(

@@ -131,7 +131,7 @@ def draw_quantities(scores: Tensor, *, noise: float, generator: torch.Generator)
 
     Args:
         scores: Float, shape ``(b, c, m)``.
-        noise: Highest deviation of the noise, in deviations of the score; low ones are more common.
+        noise: Highest deviation of the noise, in deviations of the score.
         generator: Source of randomness.
 
     Returns:
@@ -144,7 +144,7 @@ def draw_quantities(scores: Tensor, *, noise: float, generator: torch.Generator)
         chosen = (law == number).nonzero().squeeze(1)
         if len(chosen) and number:
             errors[chosen] = bend(errors[chosen], scores[chosen], generator)
-    level = noise * uniform(0, 1, b, 1, 1, generator=generator) ** 2
+    level = noise * uniform(0, 1, b, 1, 1, generator=generator)
     y = scores + level * errors.clamp_(-12, 12)
     skew = uniform(0.3, 1.0, b, 1, 1, generator=generator)
     is_skewed = coin(SKEWED_SHARE, b, 1, 1, generator=generator)
