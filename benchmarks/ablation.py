@@ -11,29 +11,34 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 from measuring import WIDTH, write_report
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from graphpred.experiments.predicted import trained, trained_afresh
 from graphpred.experiments.protocol import Cell, cells, data_sets
 from graphpred.experiments.rivals import rate_of
+from graphpred.meta import draft, model
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.meta.surgery import MOST_OPERATED
 from graphpred.searchers import Proposal
 
 KAPPAS, STEPS, QUICK_SETS = [1.0, 4.0], 300, 3
+MIDDLE_PRICE = 0.1
 Predict = Callable[[Cell], Proposal]
 
 
 def variants() -> dict[str, Predict]:
     """Every variant's network for a cell."""
-    whole = MetaModel.load()
+    whole, untrained = MetaModel.load(), MetaModel(MetaConfig())
     few, single = MetaModel.load(), MetaModel.load()
-    few.decoder.refiner.n_rounds, single.decoder.refiner.n_rounds = 10, 1
+    few.decoder.refiner.n_rounds, single.decoder.refiner.n_rounds = 5, 1
     blind, unguided = MetaModel.load(), MetaModel.load()
     with torch.no_grad():
         blind.decoder.drafter.relate.weight.zero_()
@@ -41,36 +46,60 @@ def variants() -> dict[str, Predict]:
     rows = MetaModel(MetaConfig(encoder="row_attention"))
     return {
         "whole": _fitted(whole),
+        "not trained": _fitted(untrained),
+        "encoder of rows, not trained": _fitted(rows),
         "drafts compared, not fitted and cut": _near(whole),
-        "10 rounds": _fitted(few),
+        "5 rounds": _fitted(few),
         "1 round": _fitted(single),
-        "1 round, not fitted and cut": _near(single),
         "no direct path from statistics": _fitted(blind),
         "no linear guess in it": _fitted(unguided),
-        "encoder of rows, untrained": _fitted(rows),
+        "blind to the price": _patched(whole, draft, "_context", _without_price),
+        "one latent for all neurons": _patched(whole, model, "draw_latents", _one_latent),
         "two hidden layers": _deep(whole, n_layers=2),
         "three hidden layers": _deep(whole, n_layers=3),
     }
 
 
-def _fitted(model: MetaModel) -> Predict:
+def _patched(whole: MetaModel, module: ModuleType, name: str, other: Callable[..., Any]) -> Predict:
+    """With another function in a module."""
+
     def predict(cell: Cell) -> Proposal:
-        return model.predict(cell.task, seed=cell.seed).proposal(n_edges=cell.n_edges)
+        with mock.patch.object(module, name, other):
+            return _fitted(whole)(cell)
 
     return predict
 
 
-def _near(model: MetaModel) -> Predict:
+def _without_price(
+    sizes: tuple[int, int, int], prices: Tensor, *, context: Any = draft._context
+) -> Tensor:
+    """The networks see the middle price; an edge still costs its own."""
+    return context(sizes, torch.full_like(prices, MIDDLE_PRICE))
+
+
+def _one_latent(n_hidden: int, *, generator: torch.Generator) -> Tensor:
+    """All hidden neurons start alike."""
+    return torch.randn(1, draft.LATENT_SIZE, generator=generator).expand(n_hidden, -1)
+
+
+def _fitted(one: MetaModel) -> Predict:
     def predict(cell: Cell) -> Proposal:
-        return model.predict(cell.task, seed=cell.seed).near(cell.n_edges).chosen(cell.n_edges)
+        return one.predict(cell.task, seed=cell.seed).proposal(n_edges=cell.n_edges)
 
     return predict
 
 
-def _deep(model: MetaModel, *, n_layers: int) -> Predict:
+def _near(one: MetaModel) -> Predict:
+    def predict(cell: Cell) -> Proposal:
+        return one.predict(cell.task, seed=cell.seed).near(cell.n_edges).chosen(cell.n_edges)
+
+    return predict
+
+
+def _deep(one: MetaModel, *, n_layers: int) -> Predict:
     def predict(cell: Cell) -> Proposal:
         hidden, limit = [cell.task.n_features] * n_layers, min(cell.n_edges, MOST_OPERATED)
-        prediction = model.predict(cell.task, n_hidden=hidden, seed=cell.seed)
+        prediction = one.predict(cell.task, n_hidden=hidden, seed=cell.seed)
         return prediction.proposal(n_edges=limit)
 
     return predict

@@ -153,7 +153,7 @@ class Drafter(nn.Module):
         for layer in self.rounds:
             slots = layer(slots, known)
         slots = self.slot_norm(slots)
-        # What a class is worth is learned from use alone; see ``relaxed.usage_loss``.
+        # What a class is worth is learned from pairs alone; see ``relaxed.pair_loss``.
         activation = self.activation(slots.detach()).log_softmax(dim=2)
         if explore:
             activation = _explored(activation)

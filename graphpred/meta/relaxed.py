@@ -20,7 +20,6 @@ from graphpred.meta.decoder import Decoded
 from graphpred.meta.feedback import activated
 
 _ACTIVATION_SHARE = 0.25  # of the activations' cross-entropy in the pairs' term
-_LEAST_SHARE = 0.02  # of an activation class, when its use is set off against it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,20 +77,6 @@ def loss_scale(decoded: Decoded, *, is_regression: bool) -> float:
     there is more to learn of them, but not by as much.
     """
     return 1.0 if is_regression else math.sqrt(math.log(max(2, decoded.sizes[2])))
-
-
-def usage_loss(decoded: Decoded) -> Tensor:
-    """Cross-entropy of activation classes, weighted by what their neurons are used for. ``(G,)``.
-
-    The weight is divided by the share of the class, so that a class is favoured for the use of its
-    neurons and not for their number; it has no gradient.
-    """
-    first, second = (p.detach() for p in decoded.probabilities)
-    reach = (decoded.weights[1].detach() * decoded.deviation.detach().unsqueeze(2)).abs() * second
-    use = reach.sum(dim=2) * first.amax(dim=1)  # (G, h)
-    share = decoded.activation.gather(2, decoded.choice.unsqueeze(2)).squeeze(2)  # log
-    weight = use / share.detach().exp().clamp(min=_LEAST_SHARE)
-    return -(weight * share).sum(dim=1) / (weight.sum(dim=1) + 1e-6)
 
 
 def edge_loss(decoded: Decoded) -> Tensor:

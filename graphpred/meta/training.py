@@ -31,14 +31,12 @@ from graphpred.meta.relaxed import (
     loss_scale,
     network_scores,
     pair_loss,
-    usage_loss,
 )
 from graphpred.meta.team import ALONE, Team
 from graphpred.seeds import generator_for
 
 _PROBE_STEPS = 6
 _EARLIER_SHARE = 0.1  # of the fit, for each of two earlier rounds of refinement
-_USAGE_SHARE = 0.02
 _AVERAGED = 0.99  # of the running average of parameters that stays in a step
 
 
@@ -248,7 +246,7 @@ class Trainer:
         )
         wanted = fits + PRICE_FACTOR * prices * losses.edges
         scale = loss_scale(last, is_regression=y[0].is_floating_point())
-        return losses, wanted / scale + losses.pair + _USAGE_SHARE * usage_loss(last)
+        return losses, wanted / scale + losses.pair
 
     def _update_average(self) -> None:
         kept = min(_AVERAGED, self.step / (self.step + 9))
