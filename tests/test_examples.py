@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -279,9 +280,9 @@ def test_neighbours_from_the_prior_are_of_one_shape():
 
     examples = source.draw(4 * GROUP, seeded())
 
-    groups = [{shape_of(e) for e in examples[i : i + GROUP]} for i in range(0, 4 * GROUP, GROUP)]
-    assert [len(group) for group in groups] == [1, 1, 1, 1]
-    assert len(set.union(*groups)) > 1
+    shapes = [shape_of(example) for example in examples]
+    changes = sum(one != other for one, other in pairwise(shapes))
+    assert 1 <= changes <= 6  # a group is smaller where a data set has only one class
     assert len({example.price for example in examples}) == 4 * GROUP
 
 

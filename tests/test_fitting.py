@@ -152,7 +152,7 @@ def test_hidden_width_is_obeyed(task, meta_model):
 
 
 @pytest.mark.parametrize(
-    "config", [{"density": 0.3, "candidates": 2}, {"penalty": 0.002}, {"candidates": 2}]
+    "config", [{"density": 0.3, "candidates": 2}, {"penalty": 0.0005}, {"candidates": 2}]
 )
 def test_several_hidden_layers(task, meta_model, config, tmp_path):
     before = torch.get_rng_state()
