@@ -324,6 +324,16 @@ def test_network_no_better_than_the_constant_is_announced(after, warned, kind):
     assert ("not better than" in text(network_report(network), width=200)) == bool(warned)
 
 
+@pytest.mark.parametrize(("familiarity", "warned"), [(0.0, 1), (0.01, 0), (0.8, 0), (None, 0)])
+def test_report_warns_of_data_that_no_training_data_set_was_like(familiarity, warned):
+    network = make_network()
+    network.facts = network.facts | {"familiarity": familiarity}
+
+    warnings = network_warnings(network)
+
+    assert sum("hardly seen data like these" in warning for warning in warnings) == warned
+
+
 def test_regression_has_its_own_words():
     network = make_network(c=1, kind="regression", classes=("price [EUR]",))
 

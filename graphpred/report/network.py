@@ -40,8 +40,8 @@ PARTS = ("train", "validation", "test")
 STAGES = ("before", "after", "constant")
 LEAST_GAIN = 1e-4
 """Share of a constant's loss that a network must save to be called better."""
-UNFAMILIAR = 0.02
-"""Familiarity below which the report warns."""
+UNFAMILIAR = 0.005
+"""Familiarity below which the report warns: hardly any data set of the training was as unusual."""
 _LOSS_NAMES = {"log_loss": "log loss", "unexplained": "1 - R²", "mse": "squared error"}
 
 
