@@ -36,7 +36,7 @@ Predict = Callable[[Cell], Proposal]
 
 def variants() -> dict[str, Predict]:
     """Every variant's network for a cell."""
-    whole, untrained = MetaModel.load(), MetaModel(MetaConfig())
+    whole = MetaModel.load()
     few, single = MetaModel.load(), MetaModel.load()
     few.decoder.refiner.n_rounds, single.decoder.refiner.n_rounds = 5, 1
     blind, unguided = MetaModel.load(), MetaModel.load()
@@ -46,7 +46,6 @@ def variants() -> dict[str, Predict]:
     rows = MetaModel(MetaConfig(encoder="row_attention"))
     return {
         "whole": _fitted(whole),
-        "not trained": _fitted(untrained),
         "encoder of rows, not trained": _fitted(rows),
         "drafts compared, not fitted and cut": _near(whole),
         "5 rounds": _fitted(few),

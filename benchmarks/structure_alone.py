@@ -24,7 +24,7 @@ from graphpred.experiments.pool import Pool
 from graphpred.experiments.predicted import predict
 from graphpred.experiments.protocol import Cell, DataSet, cells, data_sets
 from graphpred.experiments.rivals import live_architecture, rate_of, reached, train
-from graphpred.experiments.scoring import Result, mean_over_sets, over_seeds
+from graphpred.experiments.scoring import WORST_UNEXPLAINED, Result, mean_over_sets, over_seeds
 from graphpred.meta.model import MetaModel
 
 N_STARTS, LIVE = 4, "live, best of 1000"
@@ -41,17 +41,7 @@ def measured(one: DataSet, cell: Cell, *, pool: Pool, model: MetaModel) -> Resul
     figures = {LIVE: pool.figure("live", cell)}
     figures |= {name: pool.figure(name, cell) for name in ("dense", "boosting")}
     figures |= {name: _from_fresh(z, cell, name=name) for name, z in structures.items()}
-    return Result(
-        name=one.name,
-        family=one.family,
-        kind=cell.task.kind,
-        n_outputs=cell.task.n_outputs,
-        seed=cell.seed,
-        kappa=cell.kappa,
-        n_edges=cell.n_edges,
-        steps=cell.steps,
-        figures=figures,
-    )
+    return Result.of(cell, family=one.family, figures=figures)
 
 
 def _from_fresh(z: Architecture, cell: Cell, *, name: str) -> Figure:
@@ -60,7 +50,7 @@ def _from_fresh(z: Architecture, cell: Cell, *, name: str) -> Figure:
     trained = train([z] * N_STARTS, cell, rate=rate_of("fresh", cell.steps), seeds=seeds)
     outcome = reached(trained, cell)
     figure = outcome[:1].best_of(1, steps=cell.steps)
-    worst = 1.0 if cell.task.is_classification else 1.5
+    worst = 1.0 if cell.task.is_classification else WORST_UNEXPLAINED
     return replace(figure, loss=float(outcome.test.nan_to_num(nan=worst).clamp(max=worst).mean()))
 
 

@@ -51,17 +51,7 @@ def contest(
     figures |= pair_figures(cell, pairs)
     if model is not None:
         figures |= predictions(model, cell)
-    return Result(
-        name=data_set.name,
-        family=data_set.family,
-        kind=cell.task.kind,
-        n_outputs=cell.task.n_outputs,
-        seed=cell.seed,
-        kappa=cell.kappa,
-        n_edges=cell.n_edges,
-        steps=cell.steps,
-        figures=figures,
-    )
+    return Result.of(cell, family=data_set.family, figures=figures)
 
 
 def best_of(method: str, size: int) -> str:

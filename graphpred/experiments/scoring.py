@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from graphpred.experiments.outcome import Figure
+from graphpred.experiments.protocol import Cell
 from graphpred.objective import Kind
 
 LEAST_GAP = 0.01
@@ -54,6 +55,21 @@ class Result:
     n_edges: int
     steps: int
     figures: dict[str, Figure]
+
+    @classmethod
+    def of(cls, cell: Cell, *, family: str, figures: dict[str, Figure]) -> "Result":
+        """The figures of a cell."""
+        return cls(
+            name=cell.task.name,
+            family=family,
+            kind=cell.task.kind,
+            n_outputs=cell.task.n_outputs,
+            seed=cell.seed,
+            kappa=cell.kappa,
+            n_edges=cell.n_edges,
+            steps=cell.steps,
+            figures=figures,
+        )
 
     def loss(self, method: str) -> float:
         """Test loss; 1 − R² in [0, 1.5], and a network that gives no number has the worst."""
