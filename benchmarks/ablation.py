@@ -26,7 +26,7 @@ from graphpred.experiments.protocol import Cell, cells, data_sets
 from graphpred.experiments.rivals import rate_of
 from graphpred.meta import draft, model
 from graphpred.meta.model import MetaConfig, MetaModel
-from graphpred.meta.surgery import MOST_OPERATED
+from graphpred.meta.surgery import MOST_MERGED
 from graphpred.searchers import Proposal
 
 KAPPAS, STEPS, QUICK_SETS = [1.0, 4.0], 300, 3
@@ -97,7 +97,7 @@ def _near(one: MetaModel) -> Predict:
 
 def _deep(one: MetaModel, *, n_layers: int) -> Predict:
     def predict(cell: Cell) -> Proposal:
-        hidden, limit = [cell.task.n_features] * n_layers, min(cell.n_edges, MOST_OPERATED)
+        hidden, limit = [cell.task.n_features] * n_layers, min(cell.n_edges, MOST_MERGED)
         prediction = one.predict(cell.task, n_hidden=hidden, seed=cell.seed)
         return prediction.proposal(n_edges=limit)
 

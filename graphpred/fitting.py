@@ -16,6 +16,7 @@ from graphpred.errors import InputError
 from graphpred.meta.deeper import AnyPrediction
 from graphpred.meta.model import MetaModel
 from graphpred.meta.moments import Moments
+from graphpred.meta.samples import FIT_LIMIT
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import FITTED_RATE, TUNING_RATE, Population
@@ -127,7 +128,7 @@ def fit_predicted(
     population.fit(
         *task.rows(config.train_on),
         steps=config.steps,
-        learning_rate=_rate(prediction),
+        learning_rate=_rate(prediction, task=task),
         batch_seed=config.seed,
     )
     after = _losses(population, parts)
@@ -173,7 +174,7 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
     population.fit(
         *task.rows("train"),
         steps=config.steps,
-        learning_rate=_rate(options[0][0]),
+        learning_rate=_rate(options[0][0], task=task),
         batch_seed=config.seed,
     )
     losses = population.losses(*task.rows("validation"), loss=default_loss(task.kind)).tolist()
@@ -181,8 +182,10 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
     return min(range(len(options)), key=lambda i: (losses[i], n_edges[i]))
 
 
-def _rate(prediction: AnyPrediction) -> float:
-    return FITTED_RATE if prediction.is_fitted else TUNING_RATE
+def _rate(prediction: AnyPrediction, *, task: Task) -> float:
+    """Small for weights that are fitted to all training rows there are."""
+    has_seen_all = prediction.is_fitted and len(task.split.train) <= FIT_LIMIT
+    return FITTED_RATE if has_seen_all else TUNING_RATE
 
 
 def _population(proposals: Sequence[Proposal]) -> Population:

@@ -86,10 +86,20 @@ def test_without_either_the_best_of_ten_prices_by_validation_is_kept(task, meta_
     torch.testing.assert_close(mine, other, atol=FITTED_RATE, rtol=0.01)
 
 
-def test_a_network_too_large_to_be_fitted_takes_larger_steps(task, meta_model, monkeypatch):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"meta.surgery.MOST_MERGED": 1, "meta.surgery._MOST_POSSIBLE": 1},  # it is not fitted
+        {"fitting.FIT_LIMIT": 10},  # or not to all rows
+    ],
+)
+def test_weights_that_have_not_seen_all_rows_take_larger_steps(
+    task, meta_model, changed, monkeypatch
+):
     ways = []
-    for most in (800, 0):
-        monkeypatch.setattr("graphpred.meta.prediction.MOST_OPERATED", most)
+    for values in ({}, changed):
+        for name, value in values.items():
+            monkeypatch.setattr(f"graphpred.{name}", value)
         start = meta_model.predict(task).proposal(density=0.3).start.edge
         ways.append(
             float((fit(task, meta_model, density=0.3).network.edge.data - start).abs().max())

@@ -245,7 +245,7 @@ def test_a_draft_that_is_kept_stays(settled):
 
 def test_a_fitted_network_takes_neurons_from_its_drafts_and_is_among_the_best(prediction):
     sample = RowSample.of(toy_task(n=6))
-    draft = prediction.at(prediction._price_of_drafts(12))
+    draft = prediction._draft(12)
     latents = [draft._latents, *draft._others]
     drafts = [replace(draft, _latents=z).at(draft.price) for z in latents]
     alone = [_operated([one], limit=12) for one in drafts]

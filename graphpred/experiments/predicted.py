@@ -22,7 +22,7 @@ NO_STEP = "predicted, no step"
 PREDICTED = "predicted"
 FRESH = "predicted, fresh weights"
 SHUFFLED = "predicted from shuffled y"
-N_CANDIDATES = 8
+N_CANDIDATES = 32
 FRONT_CANDIDATES = 200
 """Live random candidates that the front of a prediction is compared with, over all budgets."""
 

@@ -20,7 +20,13 @@ from graphpred.meta.layerwise import Grown, Layers
 from graphpred.meta.likely import LikelyEdges, flattened, places, refitted, tables
 from graphpred.meta.prediction import PRICE_RANGE, Prediction
 from graphpred.meta.proposing import Proposing
-from graphpred.meta.surgery import MOST_OPERATED, Operated, draft_size, gone_probability, operated
+from graphpred.meta.surgery import (
+    Operated,
+    draft_size,
+    gone_probability,
+    is_operable,
+    operated,
+)
 from graphpred.searchers import Proposal
 
 _UNLIKELY = 0.499
@@ -163,7 +169,9 @@ class DeepPrediction(Proposing):
     ) -> list["DeepPrediction"]:
         """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
         size = self.n_live_edges if limit is None else limit
-        price = self.price if limit is None or limit <= MOST_OPERATED else self._near(limit).price
+        price = self.price
+        if limit is not None and not is_operable(limit, widths=self.widths):
+            price = self._near(limit).price
         draws = []
         for _ in range(k):
             layers = self._layers.redrawn(generator=generator)
@@ -188,7 +196,7 @@ class DeepPrediction(Proposing):
 
     def _cut_to(self, limit: int, *, layers: Layers) -> "DeepPrediction | None":
         """Layers with more edges than wanted, fitted and cut; None if there are too many or few."""
-        if not len(self.widths) - 1 <= limit <= MOST_OPERATED:
+        if not is_operable(limit, widths=self.widths):
             return None
         grown = layers.within(draft_size(limit))
         outcome = operated([grown.proposal], sample=layers.sample, limit=limit)

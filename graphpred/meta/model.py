@@ -48,7 +48,7 @@ class MetaConfig:
     encoder: str = "statistics"
     width: int = 64
     n_attention: int = 2
-    n_rounds: int = 15
+    n_rounds: int = 5
     activations: tuple[str, ...] = DEFAULT_ACTIVATIONS
     seed: int = 0
 

@@ -18,7 +18,14 @@ from graphpred.meta.encoders import Embedding
 from graphpred.meta.likely import LikelyEdges, places, refitted
 from graphpred.meta.proposing import Proposing
 from graphpred.meta.samples import ROW_LIMIT, RowSample
-from graphpred.meta.surgery import MOST_OPERATED, draft_size, gone_probability, n_operable, operated
+from graphpred.meta.surgery import (
+    MOST_MERGED,
+    draft_size,
+    gone_probability,
+    is_operable,
+    n_operable,
+    operated,
+)
 from graphpred.searchers import Proposal
 
 PRICE_RANGE = (1e-4, 30.0)
@@ -33,7 +40,8 @@ _COARSE_GRID = 4  # and beyond
 _N_NEAREST = 8  # of those tried, whose networks are compared
 _MOST_EDGES = 500_000  # possible edges that are decoded at once
 _SURPLUS_PRICE = 0.2  # share of the price at which drafts have more edges than wanted
-_DRAFT_GRID = 8  # prices tried for such drafts, where a number of edges is given
+_DRAFT_GRID = 8  # prices tried for such drafts, where a number of edges is given,
+_LARGE_PRICE = 0.01  # and the one for large networks
 _UNLIKELY = 0.499
 
 
@@ -157,8 +165,8 @@ class Prediction(Proposing):
         """The prediction whose likely edges are those of one network, with its final weights.
 
         Drafts with more edges than wanted are fitted to the sample of rows and cut down to the one
-        that fits best; see ``graphpred.meta.surgery``. A network of very many edges is only cut:
-        ``near``, ``settled``.
+        that fits best; see ``graphpred.meta.surgery``. In a space of very many possible edges,
+        large networks are only cut: ``near``, ``settled``.
 
         Args:
             limit: Largest K*; without it, as many as are likely at this price.
@@ -192,21 +200,20 @@ class Prediction(Proposing):
     def _operable(self, limit: int | None) -> int | None:
         """How many edges a network is to be cut down to; None if it is not to be cut so."""
         size = self.n_live_edges if limit is None else limit
-        return size if 2 <= size <= MOST_OPERATED else None
+        return size if is_operable(size, widths=self.widths) else None
 
     def _draft(self, limit: int | None) -> "Prediction":
-        """At a price where it has more edges than wanted."""
-        return self.at(self._price_of_drafts(limit))
-
-    def _price_of_drafts(self, limit: int | None) -> float:
-        """The price at which drafts have more edges than wanted, but not many times more."""
+        """At a price where it has more edges than wanted, but not very many times more."""
         if limit is None:
-            return _SURPLUS_PRICE * self.price
+            return self.at(_SURPLUS_PRICE * self.price)
         low, high = PRICE_RANGE
+        if limit > MOST_MERGED:
+            draft = self.at(_LARGE_PRICE)
+            return draft if draft.n_live_edges > limit else self.at(low)
         prices = [low * (high / low) ** (i / (_DRAFT_GRID - 1)) for i in range(_DRAFT_GRID)]
         n_live = [one.n_live_edges for one in self.along(prices)]
         best = max((i for i, n in enumerate(n_live) if n >= draft_size(limit)), default=0)
-        return math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)])
+        return self.at(math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)]))
 
     def settled(self, limit: int | None = None) -> "Prediction":
         """The draft of least loss on the sample of rows, and price of its edges without a limit."""

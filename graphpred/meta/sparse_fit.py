@@ -22,6 +22,7 @@ from graphpred.meta.fixed_fit import (
     TO_OUTPUTS,
     FixedFit,
 )
+from graphpred.meta.lifetimes import lifetimes
 from graphpred.meta.sparse_loss import errors, roots
 
 _CHANCE = 1.0  # the square of a z-score that is worth nothing
@@ -130,26 +131,8 @@ class SparseFit(FixedFit):
         return self._lifetime((~gone).long()) < 1
 
     def _lifetime(self, rank: Tensor) -> Tensor:
-        """When every edge dies if edges go one by one: with the last path from input to output.
-
-        Args:
-            rank: When every edge goes by itself. Int64, shape ``(E,)``.
-
-        Returns:
-            Ranks of the edges with which they die. Int64, shape ``(E,)``.
-        """
-        n_edges, n_nodes = self.n_edges, len(self._nodes)
-        fed, used = rank.new_full((n_nodes,), -1), rank.new_full((n_nodes,), -1)
-        fed[: self._n_in], used[self._layers[-1]] = n_edges, n_edges
-        for layer in self._layers[1:]:
-            own = (self._target >= layer.start) & (self._target < layer.stop)
-            through = torch.minimum(rank[own], fed[self._source[own]])
-            fed.scatter_reduce_(0, self._target[own], through, "amax")
-        for layer in reversed(self._layers[:-1]):
-            own = (self._source >= layer.start) & (self._source < layer.stop)
-            through = torch.minimum(rank[own], used[self._target[own]])
-            used.scatter_reduce_(0, self._source[own], through, "amax")
-        return torch.minimum(rank, torch.minimum(fed[self._source], used[self._target]))
+        """When every edge dies that goes by itself at a rank, ``(E,)``; see ``lifetimes``."""
+        return lifetimes(rank, source=self._source, target=self._target, layers=self._layers)
 
     def _promises(self) -> tuple[Tensor, Tensor]:
         """Of all edges between neurons of consecutive layers: keys, and what they promise."""

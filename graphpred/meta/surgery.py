@@ -3,7 +3,8 @@
 Every draft is fitted to the sample of rows and cut in stages (``graphpred.meta.sparse_fit``). Two
 networks that came of it are put side by side, which gives the mean of what they say, fitted
 together and cut to the size of one; so the best neurons of all drafts come together, pair by pair.
-In the end a network grows the edges that promise most and is cut again, a few times.
+In the end a network grows the edges that promise most and is cut again, a few times. Large networks
+are made of one draft, which is fitted and cut (``graphpred.meta.large_fit``).
 
 The hidden neurons of all drafts are numbered through, draft after draft: neuron i of draft d in a
 layer of h neurons is the d·h + i-th of a *wide* layer.
@@ -11,32 +12,39 @@ layer of h neurons is the d·h + i-th of a *wide* layer.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from graphpred.architecture import Architecture
+from graphpred.meta.large_fit import LargeFit
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
-MOST_OPERATED = 800
-"""Live edges beyond which a network is too large for it."""
+MOST_MERGED = 400
+"""Live edges beyond which a network is made of one draft, without the whole curvature."""
+_MOST_POSSIBLE = 1 << 21  # edges of a space; networks of larger ones are too large for it
 _SURPLUS = 4  # edges of a draft for every one that is allowed,
-_MOST_SURPLUS = 500  # and no more than these, unless more are allowed
+_MOST_SURPLUS = 500  # and no more than these, unless more are allowed;
+_LARGE_SURPLUS = 10  # of a large network
 _MOST_FITTED = 2_000  # edges of all drafts together
 _N_CUTS = 6
-_FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts
+_FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts,
+_LARGE_FIRST, _LARGE_BETWEEN, _LARGE_LAST = 2, 1, 3  # and of large networks
 _MERGED_SIZES = (1.5, 1.2)  # times the size of one, on the way from two networks to one
 _GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one allowed;
 _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
 _GROWN_STEPS = 4
 _OVERSIZE = 1.15  # of a grown network, between its two cuts
+_MOST_NEURONS = 1 << 31
 # So that paths are as often true as they are likely; fitted by benchmarks/calibration.py:
 _LEFT_SLOPE, _LEFT_SHIFT = 0.413, 0.995  # log odds of an edge that is left, by its log saliency
 _GONE, _GONE_POWER = 0.133, 0.691  # of one that went, by the share of edges that are left
+
+AnyFit = SparseFit | LargeFit
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,12 +68,20 @@ class Operated:
 
 def draft_size(limit: int) -> int:
     """Edges that a draft should have before it is cut down to ``limit``."""
+    if limit > MOST_MERGED:
+        return _LARGE_SURPLUS * limit
     return max(limit, min(_SURPLUS * limit, _MOST_SURPLUS))
 
 
 def n_operable(limit: int) -> int:
     """Drafts that may be fitted before one is kept: fewer of large ones, which take long."""
-    return _MOST_FITTED // draft_size(limit)
+    return max(1, _MOST_FITTED // draft_size(limit))
+
+
+def is_operable(limit: int, *, widths: Sequence[int]) -> bool:
+    """Whether drafts can be made one network of so many edges: a path or more, not too large."""
+    n_possible = sum(a * b for a, b in pairwise(widths))
+    return len(widths) - 1 <= limit and (limit <= MOST_MERGED or n_possible <= _MOST_POSSIBLE)
 
 
 def gone_probability(n_edges: int, *, limit: int) -> float:
@@ -92,11 +108,11 @@ def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Op
     """
     widths = drafts[0].architecture.widths
     cutter = _Cutter(limit=limit, most=widths[1:-1])
-    fits = [cutter.cut(SparseFit(draft, sample=sample)) for draft in _side_by_side(drafts)]
-    while len(fits) > 1:
-        fits = [cutter.best_of(pair) for pair in _pairs(fits)]
-    fit = cutter.regrown(fits[0])
-    fit.train(_LAST)
+    fit = (
+        cutter.merged(drafts, sample=sample)
+        if limit <= MOST_MERGED
+        else cutter.large(drafts[0], sample=sample)
+    )
     left = left_probability(fit.saliency().float())
     return _compact(fit, gone=cutter.gone, left=left, widths=widths)
 
@@ -108,26 +124,46 @@ class _Cutter:
     Attributes:
         limit: Largest K*.
         most: Neurons that every hidden layer may have.
-        gone: Probability of edges that went, by their ends.
+        gone: Ends of edges that went, ``(2, k)``, and their probability; in the order of cuts.
     """
 
     limit: int
     most: tuple[int, ...]
-    gone: dict[tuple[int, int], float] = field(default_factory=dict)
+    gone: list[tuple[Tensor, float]] = field(default_factory=list)
+
+    def merged(self, drafts: Sequence[Proposal], *, sample: RowSample) -> SparseFit:
+        """One network of all drafts."""
+        fits = [self.cut(SparseFit(draft, sample=sample)) for draft in _side_by_side(drafts)]
+        while len(fits) > 1:
+            fits = [self.best_of(pair) for pair in _pairs(fits)]
+        fit = self.regrown(fits[0])
+        fit.train(_LAST)
+        return fit
+
+    def large(self, draft: Proposal, *, sample: RowSample) -> LargeFit:
+        """One large network of a draft."""
+        fit = LargeFit(draft, sample=sample)
+        fit.train(_LARGE_FIRST)
+        self._cut_in_stages(fit, steps=_LARGE_BETWEEN)
+        fit.train(_LARGE_LAST)
+        return fit
 
     def cut(self, fit: SparseFit) -> SparseFit:
         """A draft at its last size."""
-        n_edges = fit.n_edges
         fit.train(_FIRST)
+        self._cut_in_stages(fit, steps=_BETWEEN)
+        return fit
+
+    def _cut_in_stages(self, fit: AnyFit, *, steps: int) -> None:
+        n_edges = fit.n_edges
         for number in range(1, _N_CUTS + 1):
             share = min(1.0, self.limit / n_edges) ** (number / _N_CUTS)
-            self._cut_to(fit, round(n_edges * share), steps=_BETWEEN)
-        return fit
+            self._cut_to(fit, round(n_edges * share), steps=steps)
 
     def best_of(self, fits: Sequence[SparseFit]) -> SparseFit:
         """The better of two networks, or what is made of both if that is better still."""
-        if len(fits) == 1 or 2 * self.limit > MOST_OPERATED:
-            return min(fits, key=lambda fit: fit.loss)
+        if len(fits) == 1:
+            return fits[0]
         both = fits[0].joined(fits[1])
         both.train(_GROWN_STEPS)
         for size in _MERGED_SIZES:
@@ -149,18 +185,18 @@ class _Cutter:
                 best, loss = fit.copy(), fit.loss
         return best
 
-    def _cut_to(self, fit: SparseFit, size: int, *, steps: int) -> None:
+    def _cut_to(self, fit: AnyFit, size: int, *, steps: int) -> None:
         before = fit.edges
         if size < fit.n_edges:
             fit.cut(size)
-            probability = gone_probability(before.shape[1], limit=self.limit)
-            for edge in set(_ends(before)) - set(_ends(fit.edges)):
-                self.gone[edge] = probability
+            went = before[:, ~torch.isin(_keys(before), _keys(fit.edges))]
+            self.gone.append((went, gone_probability(before.shape[1], limit=self.limit)))
         fit.train(steps)
 
 
-def _ends(edges: Tensor) -> list[tuple[int, int]]:
-    return list(zip(*edges.tolist(), strict=True))
+def _keys(edges: Tensor) -> Tensor:
+    """A number for every edge. Int64, shape ``(E,)``."""
+    return edges[0] * _MOST_NEURONS + edges[1]
 
 
 def _pairs(fits: Sequence[SparseFit]) -> Iterator[Sequence[SparseFit]]:
@@ -199,8 +235,17 @@ def _places(hidden: Iterable[Tensor], *, widths: Sequence[int]) -> Tensor:
     return torch.cat([start + own for start, own in zip(starts, every, strict=False)])
 
 
+def _latest(said: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """All edges, sorted, ``(2, E)``, and what was last said of each, ``(E,)``."""
+    keys = torch.cat([_keys(edges) for edges, _ in said]).unique()
+    latest = torch.empty(len(keys))
+    for edges, values in said:
+        latest[torch.searchsorted(keys, _keys(edges))] = values
+    return torch.stack([keys // _MOST_NEURONS, keys % _MOST_NEURONS]), latest
+
+
 def _compact(
-    fit: SparseFit, *, gone: dict[tuple[int, int], float], left: Tensor, widths: tuple[int, ...]
+    fit: AnyFit, *, gone: Sequence[tuple[Tensor, float]], left: Tensor, widths: tuple[int, ...]
 ) -> Operated:
     """The network in layers of the drafts' own widths: live neurons first, then any others."""
     wide = fit.proposal()
@@ -214,9 +259,9 @@ def _compact(
     place = _places(neurons, widths=z.widths)
     number = torch.full((z.n_neurons,), -1)
     number[place] = torch.arange(len(place))
-    every = gone | dict(zip(_ends(fit.edges), left.tolist(), strict=True))
-    edges = number[torch.tensor(sorted(every)).T]
-    probability = torch.tensor([every[ends] for ends in sorted(every)])
+    said = [(ends, torch.full(ends.shape[1:], odds)) for ends, odds in gone]
+    every, probability = _latest([*said, (fit.edges, left)])
+    edges = number[every]
     kept = (edges >= 0).all(dim=0)
     architecture = Architecture(
         edges=number[z.edges], activation=z.activation[place], widths=widths
