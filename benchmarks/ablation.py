@@ -24,9 +24,8 @@ from torch import Tensor
 from graphpred.experiments.predicted import trained, trained_afresh
 from graphpred.experiments.protocol import Cell, cells, data_sets
 from graphpred.experiments.rivals import rate_of
-from graphpred.meta import draft, model
+from graphpred.meta import draft, model, prediction, surgery
 from graphpred.meta.model import MetaConfig, MetaModel
-from graphpred.meta.surgery import MOST_MERGED
 from graphpred.searchers import Proposal
 
 KAPPAS, STEPS, QUICK_SETS = [1.0, 4.0], 300, 3
@@ -37,8 +36,8 @@ Predict = Callable[[Cell], Proposal]
 def variants() -> dict[str, Predict]:
     """Every variant's network for a cell."""
     whole = MetaModel.load()
-    few, single = MetaModel.load(), MetaModel.load()
-    few.decoder.refiner.n_rounds, single.decoder.refiner.n_rounds = 5, 1
+    many, single = MetaModel.load(), MetaModel.load()
+    many.decoder.refiner.n_rounds, single.decoder.refiner.n_rounds = 15, 1
     blind, unguided = MetaModel.load(), MetaModel.load()
     with torch.no_grad():
         blind.decoder.drafter.relate.weight.zero_()
@@ -48,7 +47,8 @@ def variants() -> dict[str, Predict]:
         "whole": _fitted(whole),
         "encoder of rows, not trained": _fitted(rows),
         "drafts compared, not fitted and cut": _near(whole),
-        "5 rounds": _fitted(few),
+        "fitted as large networks are": _as_large(whole),
+        "15 rounds": _fitted(many),
         "1 round": _fitted(single),
         "no direct path from statistics": _fitted(blind),
         "no linear guess in it": _fitted(unguided),
@@ -64,6 +64,19 @@ def _patched(whole: MetaModel, module: ModuleType, name: str, other: Callable[..
 
     def predict(cell: Cell) -> Proposal:
         with mock.patch.object(module, name, other):
+            return _fitted(whole)(cell)
+
+    return predict
+
+
+def _as_large(whole: MetaModel) -> Predict:
+    """From one draft, with conjugate gradients."""
+
+    def predict(cell: Cell) -> Proposal:
+        with (
+            mock.patch.object(surgery, "MOST_MERGED", 1),
+            mock.patch.object(prediction, "MOST_MERGED", 1),
+        ):
             return _fitted(whole)(cell)
 
     return predict
@@ -97,9 +110,10 @@ def _near(one: MetaModel) -> Predict:
 
 def _deep(one: MetaModel, *, n_layers: int) -> Predict:
     def predict(cell: Cell) -> Proposal:
-        hidden, limit = [cell.task.n_features] * n_layers, min(cell.n_edges, MOST_MERGED)
-        prediction = one.predict(cell.task, n_hidden=hidden, seed=cell.seed)
-        return prediction.proposal(n_edges=limit)
+        hidden = [cell.task.n_features] * n_layers
+        return one.predict(cell.task, n_hidden=hidden, seed=cell.seed).proposal(
+            n_edges=cell.n_edges
+        )
 
     return predict
 

@@ -33,8 +33,6 @@ class PricedDecoder:
             biases=(torch.zeros(n_sets, h), torch.zeros(n_sets, c)),
             classes=choice + activation_index("relu"),
             activation=torch.zeros(n_sets, h, a).log_softmax(dim=2),
-            choice=choice,
-            deviation=torch.ones(n_sets, h),
         )
         return [decoded]
 

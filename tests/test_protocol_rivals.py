@@ -241,7 +241,7 @@ def test_contest_has_all_methods_at_equal_budgets(tmp_path, meta_model, kind):
     for name, figure in result.figures.items():
         assert name in unlimited or figure.n_edges <= cell.n_edges, name
     assert result.figures["predicted, no step"].network_steps == 0
-    assert result.figures["predicted, best of 8"].network_steps == 8 * 4
+    assert result.figures["predicted, best of 32"].network_steps == 32 * 4
 
 
 def test_architectures_of_pairs_join_if_they_fit(tmp_path):

@@ -18,7 +18,7 @@ from graphpred.meta.edges import (
     limited,
     multiple,
 )
-from graphpred.meta.feedback import Rows
+from graphpred.meta.feedback import Hidden, Rows
 from graphpred.meta.model import draw_latents
 from graphpred.meta.refinement import PRICE_FACTOR
 from graphpred.meta.relaxed import edge_loss, network_scores
@@ -126,9 +126,11 @@ def test_threshold_of_edges_to_outputs_is_where_they_save_what_they_cost(model, 
     live = (kept[0] != 0).nonzero()
     assert len(live)
 
-    curvature = Rows.of([sample], device=torch.device("cpu")).curvature[0]
+    rows = Rows.of([sample], device=torch.device("cpu"))
+    said = {"weight": decoded.weights[0], "bias": decoded.biases[0], "classes": decoded.classes}
+    deviation, curvature = Hidden.of(rows, **said).deviation[0], rows.curvature[0]
     for i, k in live.tolist():
-        logits = decoded.weights[1][0, i, k] * decoded.deviation[0, i]
+        logits = decoded.weights[1][0, i, k] * deviation[i]
         unit = float(logits / kept[0, i, k])
         saved = float(curvature[k]) * (THRESHOLD * unit) ** 2 / 2
         assert saved == pytest.approx(PRICE_FACTOR * price / decoded.n_possible, rel=1e-3)

@@ -47,8 +47,6 @@ def decoded_networks(n_sets, size, *, seed=0, requires_grad=False):
         biases=(values(h), values(c)),
         classes=torch.tensor(CLASSES)[choice],
         activation=values(h, len(NAMES)).log_softmax(dim=2),
-        choice=choice,
-        deviation=values(h).exp(),
     )
 
 
@@ -64,8 +62,6 @@ def saturated(z, *, certain=30.0):
         biases=(torch.zeros(1, h), torch.zeros(1, c)),
         classes=z.activation[z.starts[1] : z.starts[2]][None],
         activation=(100 * _one_hot(z)[None]).log_softmax(dim=2),
-        choice=_one_hot(z)[None].argmax(dim=2),
-        deviation=torch.ones(1, h),
     )
 
 
@@ -95,7 +91,7 @@ def chosen_network(decoded, g):
     """The same network as a ``SparseNetwork``: an edge for every weight."""
     n, h, c = decoded.sizes
     into, out = (w[g] for w in decoded.weights)
-    names = [NAMES[i] for i in decoded.choice[g]]
+    names = [NAMES[CLASSES.index(i)] for i in decoded.classes[g].tolist()]
     z = Architecture.from_masks([into != 0, out != 0], hidden=[names])
     source, target = z.edges
     edge = torch.where(
@@ -330,8 +326,6 @@ def test_following_the_gradient_of_the_pair_loss_reaches_the_architecture():
             biases=(torch.zeros(1, 4), torch.zeros(1, 2)),
             classes=torch.zeros(1, 4, dtype=torch.int64),
             activation=logits.log_softmax(dim=2),
-            choice=logits.argmax(dim=2),
-            deviation=torch.ones(1, 4),
         )
         optimiser.zero_grad()
         costs(decoded, z=z, alpha=1.0, beta=1.0).sum().backward()

@@ -37,8 +37,6 @@ class Decoded:
         biases: Of hidden neurons, ``(G, h)``, and outputs, ``(G, c)``.
         classes: Registry index of every hidden neuron's activation. Int64, shape ``(G, h)``.
         activation: Log-probabilities that it was drawn from. Float, shape ``(G, h, a)``.
-        choice: Its position among the a classes. Int64, shape ``(G, h)``.
-        deviation: Of every hidden neuron over the rows. Float, shape ``(G, h)``.
     """
 
     hidden: Tensor
@@ -47,8 +45,6 @@ class Decoded:
     biases: tuple[Tensor, Tensor]
     classes: Tensor
     activation: Tensor
-    choice: Tensor
-    deviation: Tensor
 
     @classmethod
     def of(cls, state: State, *, draft: Draft, classes: Tensor) -> "Decoded":
@@ -60,8 +56,6 @@ class Decoded:
             biases=state.biases,
             classes=classes,
             activation=draft.activation,
-            choice=draft.choice,
-            deviation=state.deviation,
         )
 
     @property

@@ -60,14 +60,12 @@ class State:
         output: v of edges to outputs. Float, shape ``(G, h, c)``.
         weights: Of both layers, ``(G, n, h)`` and ``(G, h, c)``.
         biases: Of hidden neurons, ``(G, h)``, and outputs, ``(G, c)``.
-        deviation: Of the hidden neurons. Float, shape ``(G, h)``.
     """
 
     hidden: Tensor
     output: Tensor
     weights: tuple[Tensor, Tensor]
     biases: tuple[Tensor, Tensor]
-    deviation: Tensor
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -355,7 +353,6 @@ def _seen(moving: _Moving, *, setting: _Setting, rows: Rows, progress: float) ->
         output=moving.output,
         weights=(weight, out),
         biases=(moving.hidden_bias, output_bias),
-        deviation=hidden.deviation,
     )
     return _Seen(
         moving=moving,
