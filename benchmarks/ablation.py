@@ -24,7 +24,7 @@ from torch import Tensor
 from graphpred.experiments.predicted import trained, trained_afresh
 from graphpred.experiments.protocol import Cell, cells, data_sets
 from graphpred.experiments.rivals import rate_of
-from graphpred.meta import draft, model, prediction, surgery
+from graphpred.meta import draft, model, surgery
 from graphpred.meta.model import MetaConfig, MetaModel
 from graphpred.searchers import Proposal
 
@@ -73,10 +73,7 @@ def _as_large(whole: MetaModel) -> Predict:
     """From one draft, with conjugate gradients."""
 
     def predict(cell: Cell) -> Proposal:
-        with (
-            mock.patch.object(surgery, "MOST_MERGED", 1),
-            mock.patch.object(prediction, "MOST_MERGED", 1),
-        ):
+        with mock.patch.object(surgery, "_MOST_EXACT", 1):
             return _fitted(whole)(cell)
 
     return predict

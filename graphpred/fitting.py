@@ -183,9 +183,9 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
 
 
 def _rate(prediction: AnyPrediction, *, task: Task) -> float:
-    """Small for weights that are fitted to all training rows there are."""
-    has_seen_all = prediction.is_fitted and len(task.split.train) <= FIT_LIMIT
-    return FITTED_RATE if has_seen_all else TUNING_RATE
+    """Small for weights that are fitted to most of the training rows."""
+    has_seen_most = prediction.is_fitted and len(task.split.train) <= 2 * FIT_LIMIT
+    return FITTED_RATE if has_seen_most else TUNING_RATE
 
 
 def _population(proposals: Sequence[Proposal]) -> Population:

@@ -99,7 +99,7 @@ def test_layers_are_those_asked_for_and_edges_no_more(meta_model, name, hidden):
 @pytest.mark.parametrize("limit", [5, 30])
 @pytest.mark.parametrize(("name", "hidden"), CASES[:3])
 def test_a_network_too_large_to_be_fitted_is_cut(meta_model, name, hidden, limit, monkeypatch):
-    monkeypatch.setattr("graphpred.meta.surgery.MOST_MERGED", 2)
+    monkeypatch.setattr("graphpred.meta.surgery._MOST_EXACT", 2)
     monkeypatch.setattr("graphpred.meta.surgery._MOST_POSSIBLE", 2)
     prediction = meta_model.predict(TASKS[name](), n_hidden=hidden)
 

@@ -89,7 +89,7 @@ def test_without_either_the_best_of_ten_prices_by_validation_is_kept(task, meta_
 @pytest.mark.parametrize(
     "changed",
     [
-        {"meta.surgery.MOST_MERGED": 1, "meta.surgery._MOST_POSSIBLE": 1},  # it is not fitted
+        {"meta.surgery._MOST_EXACT": 1, "meta.surgery._MOST_POSSIBLE": 1},  # it is not fitted
         {"fitting.FIT_LIMIT": 10},  # or not to all rows
     ],
 )

@@ -5,11 +5,14 @@ import torch
 from test_sparse_fit import TASKS, WIDTHS, random_network, scores_of
 from toys import seeded, toy_task
 
+from graphpred.architecture import Architecture
 from graphpred.meta import surgery
 from graphpred.meta.large_fit import LargeFit
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.meta.surgery import draft_size, is_operable, n_operable, operated
+from graphpred.searchers import Proposal
+from graphpred.weights import Weights
 
 
 @pytest.fixture(params=TASKS)
@@ -138,7 +141,7 @@ def test_a_cut_takes_what_is_least_salient():
 
 
 def test_large_networks_are_made_of_one_draft(task, proposal, sample, monkeypatch):
-    monkeypatch.setattr(surgery, "MOST_MERGED", 5)
+    monkeypatch.setattr(surgery, "_MOST_EXACT", 5)
     limit = 12
     short = LargeFit(proposal, sample=sample)
     short.cut(limit)
@@ -154,6 +157,67 @@ def test_large_networks_are_made_of_one_draft(task, proposal, sample, monkeypatc
     assert outcome.edges.shape[1] == proposal.architecture.n_edges
     assert draft_size(limit) == 120
     assert n_operable(limit) >= 1
+
+
+def test_few_features_hold_weights_back_less():
+    """With the precision of many features a smooth function of two would be lost."""
+    X = torch.randn(300, 2, generator=seeded())
+    y = (3 * X[:, :1]).sin() * (2 * X[:, 1:]).cos()
+    sample = RowSample(X=X, y=y, is_regression=True)
+    task = toy_task("regression", n=2, c=1)
+    fit = LargeFit(random_network(task, (40,), n_edges=120), sample=sample)
+
+    for _ in range(12):
+        fit.train(5)
+
+    assert fit.loss < 0.3 * float(y.square().mean()) / 2
+
+
+@pytest.mark.parametrize("most", [0, 2_000])
+def test_neurons_without_edges_do_not_change_the_noise(monkeypatch, most):
+    monkeypatch.setattr("graphpred.meta.large_fit._MOST_WEIGHED", most)
+    task = toy_task("regression", n=5, c=1)
+    proposal, sample = random_network(task, (7,)), RowSample.of(task)
+    z, start = proposal.architecture, proposal.start
+    n, h, c = z.widths
+    place = torch.cat([torch.arange(n + h), torch.tensor([n + h + 90])])
+    activation = torch.zeros(n + h + 90 + c, dtype=torch.int64)
+    activation[place] = z.activation
+    wide = Architecture(edges=place[z.edges], activation=activation, widths=(n, h + 90, c))
+    bias = torch.cat([start.bias[:h], torch.zeros(90), start.bias[h:]])
+    other = Proposal(architecture=wide, start=Weights(edge=start.edge, bias=bias))
+
+    alone, beside = (LargeFit(one, sample=sample) for one in (proposal, other))
+
+    assert alone._evident_noise() == pytest.approx(beside._evident_noise(), rel=1e-4)
+    assert alone.loss == pytest.approx(beside.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("most", [0, 2_000])
+def test_noise_is_found(monkeypatch, most):
+    monkeypatch.setattr("graphpred.meta.large_fit._MOST_WEIGHED", most)
+    X = torch.randn(600, 5, generator=seeded())
+    y = X[:, :1] - X[:, 1:2] + 0.5 * torch.randn(600, 1, generator=seeded(1))
+    sample = RowSample(X=X, y=y, is_regression=True)
+    task = toy_task("regression", n=5, c=1)
+    fit = LargeFit(random_network(task, (7,), n_edges=42), sample=sample)
+
+    for _ in range(10):
+        fit.train(4)
+
+    assert fit._noise == pytest.approx(1 / 0.5**2, rel=0.25)
+
+
+def test_a_large_network_is_no_worse_than_its_draft_only_cut(task, sample, monkeypatch):
+    monkeypatch.setattr(surgery, "_MOST_EXACT", 5)
+    for hidden in WIDTHS.values():
+        draft = operated([random_network(task, hidden)], sample=sample, limit=24).proposal
+        plain = LargeFit(draft, sample=sample)
+        plain.cut(16)
+
+        outcome = operated([draft], sample=sample, limit=16)
+
+        assert LargeFit(outcome.proposal, sample=sample).loss <= plain.loss + 1e-6
 
 
 def test_work_is_limited(task, sample, monkeypatch):
@@ -172,4 +236,4 @@ def test_spaces_that_are_too_large_are_told():
     assert not is_operable(2, widths=(3, 4, 4, 2))
     assert is_operable(10_000, widths=(784, 300, 10))
     assert not is_operable(10_000, widths=(5_000, 5_000, 10))
-    assert is_operable(400, widths=(5_000, 5_000, 10))
+    assert is_operable(800, widths=(5_000, 5_000, 10))

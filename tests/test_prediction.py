@@ -15,6 +15,7 @@ from graphpred.errors import InputError
 from graphpred.meta.prediction import N_DRAFTS, _operated
 from graphpred.meta.readout import fitted_readout
 from graphpred.meta.samples import RowSample
+from graphpred.meta.sparse_fit import SparseFit
 from graphpred.network import Signature, SparseNetwork
 
 TASKS = {
@@ -259,6 +260,34 @@ def test_a_fitted_network_takes_neurons_from_its_drafts_and_is_among_the_best(pr
     known = {tuple(z.tolist()) for z in torch.cat(latents)}
     assert {tuple(z.tolist()) for z in kept._latents} <= known
     assert len({tuple(z.tolist()) for z in kept._latents}) == prediction.widths[1]
+
+
+@pytest.mark.parametrize("hidden", [12, (10, 8)])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_large_networks_are_fitted(meta_model, kind, hidden, monkeypatch):
+    monkeypatch.setattr("graphpred.meta.surgery._MOST_EXACT", 15)
+    task = toy_task(kind, n=6, c=2)
+    sample = RowSample.of(task)
+    prediction = meta_model.predict(task, n_hidden=hidden)
+
+    proposals = [prediction.proposal(n_edges=k) for k in (16, 40, 10_000)]
+    proposals += prediction.sample(2, generator=seeded(), n_edges=30)
+
+    limits = (16, 40, 10_000, 30, 30)
+    for proposal, limit in zip(proposals, limits, strict=True):
+        z = proposal.architecture
+        assert 0 < z.n_edges == z.n_live_edges <= limit
+        assert bool(proposal.start.edge.isfinite().all())
+    assert prediction.fitted(40).is_fitted
+    losses = [SparseFit(one, sample=sample).loss for one in proposals]
+    assert max(losses) < constant_loss(sample)
+
+
+def constant_loss(sample):
+    share = sample.y.mean(dim=0)
+    if sample.is_regression:
+        return float((sample.y - share).square().sum(dim=1).mean()) / 2
+    return -float((share * share.log()).sum())
 
 
 # Weights to start from

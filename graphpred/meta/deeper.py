@@ -152,7 +152,7 @@ class DeepPrediction(Proposing):
     def fitted(self, limit: int | None = None) -> "DeepPrediction":
         """The prediction whose layers are fitted together, with its final weights.
 
-        A network of very many edges is not fitted but only cut.
+        In a space of very many possible edges, a large network is not fitted but only cut.
 
         Args:
             limit: Largest K*; without it, as many as are likely at this price.

@@ -25,11 +25,12 @@ from graphpred.weights import Weights
 
 _CURVED = 4_000  # rows times outputs that the curvature is summed over,
 _FEWEST_CURVED = 256  # but no fewer rows
-_BIAS_PRECISION = 1e-3
+BIAS_PRECISION = 1e-3
 FROM_FEATURES, BETWEEN_HIDDEN, TO_OUTPUTS = range(3)  # groups of weights
 _LEAST_PRECISION = 10.0, 3.0, 1.0  # of every group,
 _LEAST_PER_SQUARE = 0.3  # but from features no more than this times n²
 _MOST_PRECISION = 1e3
+LEAST_FREE = 0.1  # share of the targets that weights do not determine
 DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-7, 1e5
 _TRIALS = 6  # of dampings, in one step
 JITTER = 1e-6
@@ -70,8 +71,7 @@ class FixedFit:
         self._x, self._y = sample.X.double().T, sample.y.double().T  # (n, q), (c, q)
         self.edges, self._edge = z.edges, start.edge.double()
         self._bias = torch.cat([torch.zeros(z.widths[0]), start.bias]).double()  # of all neurons
-        self._least_precision = torch.tensor(_LEAST_PRECISION, dtype=torch.float64)
-        self._least_precision[FROM_FEATURES].clamp_(max=_LEAST_PER_SQUARE * z.widths[0] ** 2)
+        self._least_precision = least_precisions(z.widths[0])
         self._precision = self._least_precision.clone()
         self._noise = 1.0  # precision of quantities; 1 for classes
         self._damping = DAMPING
@@ -110,6 +110,12 @@ class FixedFit:
                 self._weigh(vector, curvature)
             if not self._step(vector, gradient=gradient, curvature=curvature):
                 break
+
+    def evident_noise(self, before: float) -> float:
+        """The precision of quantities by the evidence, from what was thought before."""
+        self._noise = before
+        self._examined()
+        return self._noise
 
     def saliency(self) -> Tensor:
         """Of every edge: the square of its weight's z-score. Float64, shape ``(E,)``."""
@@ -212,7 +218,7 @@ class FixedFit:
     def _prior(self) -> Tensor:
         """Precision of every parameter. Shape ``(P,)``."""
         n_biases = len(self._nodes) - self._n_in
-        biases = self._edge.new_full((n_biases,), _BIAS_PRECISION)
+        biases = self._edge.new_full((n_biases,), BIAS_PRECISION)
         return torch.cat([self._precision[self._group], biases])
 
     def _energy(self, vector: Tensor) -> float:
@@ -281,8 +287,15 @@ class FixedFit:
         if self._is_regression:
             n = self._y.numel()
             loss = self._pass(vector).loss
-            self._noise = max(n - n_determined, 0.1 * n) / (2 * loss + 1e-6 * n)
+            self._noise = max(n - n_determined, LEAST_FREE * n) / (2 * loss + 1e-6 * n)
         return inverse
+
+
+def least_precisions(n_features: int) -> Tensor:
+    """Of weights of every group. Float64, shape ``(3,)``."""
+    least = torch.tensor(_LEAST_PRECISION, dtype=torch.float64)
+    least[FROM_FEATURES].clamp_(max=_LEAST_PER_SQUARE * n_features**2)
+    return least
 
 
 def _runs(classes: Tensor) -> list[tuple[int, int, int]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from graphpred.architecture import Architecture
 from graphpred.meta.feedback import activated
+from graphpred.meta.fixed_fit import BIAS_PRECISION, LEAST_FREE, FixedFit, least_precisions
 from graphpred.meta.lifetimes import lifetimes
 from graphpred.meta.likely import places, tables
 from graphpred.meta.samples import RowSample
@@ -25,12 +26,11 @@ from graphpred.meta.sparse_loss import data_loss, errors
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
-_FROM_FEATURES, _BETWEEN_HIDDEN, _TO_OUTPUTS = 10.0, 3.0, 1.0  # precisions of weights
-_BIAS_PRECISION = 1e-3
 _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-6, 1e5
 _TRIALS = 3  # of dampings, in one step
 _PRODUCTS = 8  # with the curvature, in one step
 _LEAST_CURVED = 1e-20  # along a way that is still worth going
+_MOST_WEIGHED = 2_000  # edges, for evidence from the whole curvature
 _MOST_WORK = 1 << 30  # rows times possible edges,
 _FEWEST_ROWS = 512
 
@@ -72,7 +72,7 @@ class LargeFit:
         assert start is not None
         self._of, self._is_regression = z, sample.is_regression
         n_possible = sum(a * b for a, b in pairwise(z.widths))
-        rows = sample.first(max(_FEWEST_ROWS, _MOST_WORK // n_possible))
+        self._rows = rows = sample.first(max(_FEWEST_ROWS, _MOST_WORK // n_possible))
         self._x, self._y = rows.X.T.contiguous(), rows.y.T.contiguous()  # (n, q), (c, q)
         self._n_layers = len(z.widths) - 1
         flat = torch.zeros(n_possible)
@@ -81,9 +81,9 @@ class LargeFit:
         flat[at], present[at] = start.edge, True
         self._masks = list(tables(present, widths=z.widths))
         self._now: Vector = [*tables(flat, widths=z.widths), *start.bias.split(z.widths[1:])]
-        between = [_BETWEEN_HIDDEN] * (self._n_layers - 2)
-        biases = [_BIAS_PRECISION] * self._n_layers
-        self._precision = [_FROM_FEATURES, *between, _TO_OUTPUTS, *biases]
+        first, between, last = least_precisions(z.widths[0]).tolist()
+        biases = [BIAS_PRECISION] * self._n_layers
+        self._precision = [first, *[between] * (self._n_layers - 2), last, *biases]
         self._noise = 1.0  # precision of quantities; 1 for classes
         self._damping = _DAMPING
         self._last: _Pass | None = None
@@ -103,6 +103,11 @@ class LargeFit:
         return sum(int(mask.sum()) for mask in self._masks)
 
     @property
+    def work(self) -> int:
+        """What a pass costs: rows times possible edges."""
+        return self._x.shape[1] * sum(mask.numel() for mask in self._masks)
+
+    @property
     def loss(self) -> float:
         """Mean over the rows: cross-entropy in nats, or half the squared error of all outputs."""
         return self._pass(self._now).loss / self._x.shape[1]
@@ -117,16 +122,15 @@ class LargeFit:
 
     def train(self, n_steps: int) -> None:
         """Take some steps, or as many as lower the energy."""
+        if self._is_regression:
+            self._noise = self._evident_noise()
         for _ in range(n_steps):
             at = self._pass(self._now)
-            size = self._size(at)
-            if self._is_regression:
-                self._noise = self._noise_of(at, size)
-            if not self._step(at, size):
+            if not self._step(at, self._size(at)):
                 break
 
     def saliency(self) -> Tensor:
-        """Of every edge: the square of its weight's z-score. Float, shape ``(E,)``."""
+        """Of every edge: the square of its weight's z-score, were weights independent. ``(E,)``."""
         at = self._pass(self._now)
         return self._chosen(
             [v.square() * s for v, s in zip(at.vector, self._size(at), strict=True)]
@@ -211,7 +215,7 @@ class LargeFit:
     # Energy and its derivatives
 
     def _energy(self, vector: Vector) -> float:
-        held = sum(
+        held: float = sum(
             p * float(v.square().sum()) for p, v in zip(self._precision, vector, strict=True)
         )
         return self._noise * self._pass(vector).loss + held / 2
@@ -245,12 +249,16 @@ class LargeFit:
         both = zip([*tops, *bottoms], self._precision, strict=True)
         return [self._noise * data + held for data, held in both]
 
-    def _noise_of(self, at: _Pass, size: Vector) -> float:
-        """By the evidence, with weights that count as independent; see ``FixedFit``."""
-        n, n_determined = self._y.numel(), float(sum(self._of.widths[1:]))
-        for k, mask in enumerate(self._masks):
-            n_determined += float((1 - self._precision[k] / size[k][mask]).sum())
-        return max(n - n_determined, 0.1 * n) / (2 * at.loss + 1e-6 * n)
+    def _evident_noise(self) -> float:
+        """By the evidence, with weights that count as independent if there are very many."""
+        if self.n_edges <= _MOST_WEIGHED:
+            return FixedFit(self.proposal(), sample=self._rows).evident_noise(self._noise)
+        at = self._pass(self._now)
+        n, n_live = self._y.numel(), sum(int(mask.any(dim=0).sum()) for mask in self._masks[:-1])
+        n_determined = float(n_live + self._of.widths[-1])  # biases
+        for size, held, mask in zip(self._size(at), self._precision, self._masks, strict=False):
+            n_determined += float((1 - held / size[mask]).sum())
+        return max(n - n_determined, LEAST_FREE * n) / (2 * at.loss + 1e-6 * n)
 
     def _step(self, at: _Pass, size: Vector) -> bool:
         """Move where the energy falls; whether it did."""

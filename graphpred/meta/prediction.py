@@ -19,9 +19,9 @@ from graphpred.meta.likely import LikelyEdges, places, refitted
 from graphpred.meta.proposing import Proposing
 from graphpred.meta.samples import ROW_LIMIT, RowSample
 from graphpred.meta.surgery import (
-    MOST_MERGED,
     draft_size,
     gone_probability,
+    is_large,
     is_operable,
     n_operable,
     operated,
@@ -203,11 +203,14 @@ class Prediction(Proposing):
         return size if is_operable(size, widths=self.widths) else None
 
     def _draft(self, limit: int | None) -> "Prediction":
-        """At a price where it has more edges than wanted, but not very many times more."""
+        """At a price where it has more edges than wanted.
+
+        That of a large network is not sought: it has half of all edges, or most of them.
+        """
         if limit is None:
             return self.at(_SURPLUS_PRICE * self.price)
         low, high = PRICE_RANGE
-        if limit > MOST_MERGED:
+        if is_large(limit):
             draft = self.at(_LARGE_PRICE)
             return draft if draft.n_live_edges > limit else self.at(low)
         prices = [low * (high / low) ** (i / (_DRAFT_GRID - 1)) for i in range(_DRAFT_GRID)]

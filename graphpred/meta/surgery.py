@@ -24,16 +24,16 @@ from graphpred.meta.sparse_fit import SparseFit
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
 
-MOST_MERGED = 400
-"""Live edges beyond which a network is made of one draft, without the whole curvature."""
-_MOST_POSSIBLE = 1 << 21  # edges of a space; networks of larger ones are too large for it
+_MOST_EXACT = 800  # live edges, beyond which a network is fitted without the whole curvature,
+_MOST_POSSIBLE = 1 << 21  # and not at all if the space has more possible edges
 _SURPLUS = 4  # edges of a draft for every one that is allowed,
 _MOST_SURPLUS = 500  # and no more than these, unless more are allowed;
 _LARGE_SURPLUS = 10  # of a large network
 _MOST_FITTED = 2_000  # edges of all drafts together
 _N_CUTS = 6
 _FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts,
-_LARGE_FIRST, _LARGE_BETWEEN, _LARGE_LAST = 2, 1, 3  # and of large networks
+_LARGE_FIRST, _LARGE_BETWEEN, _LARGE_LAST = 2, 1, 3  # of the largest networks,
+_LARGE_WORK, _MOST_TIMES = 1 << 30, 6  # and so many times as many where they are cheaper
 _MERGED_SIZES = (1.5, 1.2)  # times the size of one, on the way from two networks to one
 _GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one allowed;
 _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
@@ -66,9 +66,14 @@ class Operated:
     probability: Tensor
 
 
+def is_large(limit: int) -> bool:
+    """Whether a network of so many edges is made of one draft, without the whole curvature."""
+    return limit > _MOST_EXACT
+
+
 def draft_size(limit: int) -> int:
     """Edges that a draft should have before it is cut down to ``limit``."""
-    if limit > MOST_MERGED:
+    if is_large(limit):
         return _LARGE_SURPLUS * limit
     return max(limit, min(_SURPLUS * limit, _MOST_SURPLUS))
 
@@ -81,7 +86,7 @@ def n_operable(limit: int) -> int:
 def is_operable(limit: int, *, widths: Sequence[int]) -> bool:
     """Whether drafts can be made one network of so many edges: a path or more, not too large."""
     n_possible = sum(a * b for a, b in pairwise(widths))
-    return len(widths) - 1 <= limit and (limit <= MOST_MERGED or n_possible <= _MOST_POSSIBLE)
+    return len(widths) - 1 <= limit and (n_possible <= _MOST_POSSIBLE or not is_large(limit))
 
 
 def gone_probability(n_edges: int, *, limit: int) -> float:
@@ -98,6 +103,8 @@ def left_probability(saliency: Tensor) -> Tensor:
 def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Operated:
     """Fit drafts, cut them down to a number of live edges, and make one network of them.
 
+    A large network is made of the first draft alone.
+
     Networks of one size over-fit about alike, so the loss on the rows they were fitted to says
     which to keep.
 
@@ -109,9 +116,9 @@ def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Op
     widths = drafts[0].architecture.widths
     cutter = _Cutter(limit=limit, most=widths[1:-1])
     fit = (
-        cutter.merged(drafts, sample=sample)
-        if limit <= MOST_MERGED
-        else cutter.large(drafts[0], sample=sample)
+        cutter.large(drafts[0], sample=sample)
+        if is_large(limit)
+        else cutter.merged(drafts, sample=sample)
     )
     left = left_probability(fit.saliency().float())
     return _compact(fit, gone=cutter.gone, left=left, widths=widths)
@@ -141,12 +148,14 @@ class _Cutter:
         return fit
 
     def large(self, draft: Proposal, *, sample: RowSample) -> LargeFit:
-        """One large network of a draft."""
-        fit = LargeFit(draft, sample=sample)
-        fit.train(_LARGE_FIRST)
-        self._cut_in_stages(fit, steps=_LARGE_BETWEEN)
-        fit.train(_LARGE_LAST)
-        return fit
+        """One large network of a draft; only cut if steps make it no better."""
+        fit, plain = (LargeFit(draft, sample=sample) for _ in range(2))
+        more = min(_MOST_TIMES, max(1, _LARGE_WORK // fit.work))
+        fit.train(more * _LARGE_FIRST)
+        self._cut_in_stages(fit, steps=more * _LARGE_BETWEEN)
+        fit.train(more * _LARGE_LAST)
+        plain.cut(self.limit)
+        return min(fit, plain, key=lambda one: one.loss)
 
     def cut(self, fit: SparseFit) -> SparseFit:
         """A draft at its last size."""
@@ -162,8 +171,8 @@ class _Cutter:
 
     def best_of(self, fits: Sequence[SparseFit]) -> SparseFit:
         """The better of two networks, or what is made of both if that is better still."""
-        if len(fits) == 1:
-            return fits[0]
+        if len(fits) == 1 or is_large(2 * self.limit):
+            return min(fits, key=lambda fit: fit.loss)
         both = fits[0].joined(fits[1])
         both.train(_GROWN_STEPS)
         for size in _MERGED_SIZES:
