@@ -3,7 +3,7 @@
     python docs/make_meta_model.py [--steps 1200] [--out FILE]
 
 It has its initial parameters and knows what data sets of the prior are like. With steps, it is
-trained on the prior first, about a second a step on one core; stopped, that goes on from its
+trained on the prior first, about half a second a step on one core; stopped, that goes on from its
 checkpoint when it is started again. What training is worth: docs/meta-model.md.
 """
 

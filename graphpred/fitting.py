@@ -243,6 +243,7 @@ def _facts(
     model: MetaModel,
 ) -> dict[str, Any]:
     z, n = proposal.architecture, prediction.n_possible_edges
+    price = prediction.price if config.density is None else None  # that of drafts says nothing
     return {
         "task": {
             "name": task.name,
@@ -254,8 +255,8 @@ def _facts(
             "parts": {part: len(X) for part, (X, _) in _parts(task, config=config).items()},
             "notices": list(task.notices),
         },
-        "price": prediction.price,
-        "penalty": prediction.price / n,
+        "price": price,
+        "penalty": None if price is None else price / n,
         "n_possible_edges": n,
         "n_edges": z.n_edges,
         "n_live_edges": z.n_live_edges,
