@@ -47,7 +47,7 @@ def variants() -> dict[str, Predict]:
         "whole": _fitted(whole),
         "encoder of rows, not trained": _fitted(rows),
         "drafts compared, not fitted and cut": _near(whole),
-        "fitted as large networks are": _as_large(whole),
+        "fitted as large networks are": _patched(whole, surgery, "_MOST_EXACT", 1),
         "15 rounds": _fitted(many),
         "1 round": _fitted(single),
         "no direct path from statistics": _fitted(blind),
@@ -59,21 +59,11 @@ def variants() -> dict[str, Predict]:
     }
 
 
-def _patched(whole: MetaModel, module: ModuleType, name: str, other: Callable[..., Any]) -> Predict:
-    """With another function in a module."""
+def _patched(whole: MetaModel, module: ModuleType, name: str, other: Any) -> Predict:
+    """With something else of that name in a module."""
 
     def predict(cell: Cell) -> Proposal:
         with mock.patch.object(module, name, other):
-            return _fitted(whole)(cell)
-
-    return predict
-
-
-def _as_large(whole: MetaModel) -> Predict:
-    """From one draft, with conjugate gradients."""
-
-    def predict(cell: Cell) -> Proposal:
-        with mock.patch.object(surgery, "_MOST_EXACT", 1):
             return _fitted(whole)(cell)
 
     return predict

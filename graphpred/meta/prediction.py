@@ -205,7 +205,7 @@ class Prediction(Proposing):
     def _draft(self, limit: int | None) -> "Prediction":
         """At a price where it has more edges than wanted.
 
-        That of a large network is not sought: it has half of all edges, or most of them.
+        That of a large network is not sought but low, so that there are many to choose from.
         """
         if limit is None:
             return self.at(_SURPLUS_PRICE * self.price)

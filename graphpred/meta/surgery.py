@@ -39,12 +39,13 @@ _GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one 
 _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
 _GROWN_STEPS = 4
 _OVERSIZE = 1.15  # of a grown network, between its two cuts
-_MOST_NEURONS = 1 << 31
+_MOST_NEURONS = 1 << 31  # of a network; edges are numbered by it
 # So that paths are as often true as they are likely; fitted by benchmarks/calibration.py:
 _LEFT_SLOPE, _LEFT_SHIFT = 0.413, 0.995  # log odds of an edge that is left, by its log saliency
 _GONE, _GONE_POWER = 0.133, 0.691  # of one that went, by the share of edges that are left
 
 AnyFit = SparseFit | LargeFit
+"""A network of any size that is being fitted."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,11 +150,12 @@ class _Cutter:
 
     def large(self, draft: Proposal, *, sample: RowSample) -> LargeFit:
         """One large network of a draft; only cut if steps make it no better."""
-        fit, plain = (LargeFit(draft, sample=sample) for _ in range(2))
+        fit = LargeFit(draft, sample=sample)
         more = min(_MOST_TIMES, max(1, _LARGE_WORK // fit.work))
         fit.train(more * _LARGE_FIRST)
         self._cut_in_stages(fit, steps=more * _LARGE_BETWEEN)
         fit.train(more * _LARGE_LAST)
+        plain = LargeFit(draft, sample=sample)
         plain.cut(self.limit)
         return min(fit, plain, key=lambda one: one.loss)
 
