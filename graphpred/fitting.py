@@ -6,7 +6,8 @@ part, train from the predicted weights, and measure before and after.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from graphpred.errors import InputError
 from graphpred.meta.deeper import AnyPrediction
 from graphpred.meta.model import MetaModel
 from graphpred.meta.moments import Moments
-from graphpred.meta.samples import FIT_LIMIT
+from graphpred.meta.samples import FIT_LIMIT, RowSample
+from graphpred.meta.surgery import fitted_again
 from graphpred.network import Signature, SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import FITTED_RATE, TUNING_RATE, Population
@@ -44,7 +46,8 @@ class FitConfig:
             features.
         steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
         candidates: Structures drawn; the best on the validation part is kept.
-        train_on: Part that the kept network is trained on, ``"train"`` or ``"fit"``.
+        train_on: Part that the kept network is predicted for and trained on: ``"train"``, or
+            ``"fit"`` with the validation rows, which only choices are made without.
         seed: Seed of latents and batches.
 
     Raises:
@@ -116,19 +119,16 @@ def fit_predicted(
     config = config or FitConfig()
     if config.needs_validation and not len(task.split.validation):
         raise InputError("to choose edges or candidates, a task must have validation rows.")
-    prediction = model.predict(task, n_hidden=config.n_hidden, seed=config.seed, moments=moments)
-    options = _options(prediction, config=config)
-    prediction, proposal = options[_best(options, task=task, config=config)]
-    if config.is_automatic:
-        prediction = prediction.fitted()
-        proposal = prediction.chosen()
+    if moments is not None and config.train_on != "train":
+        raise InputError("with sums over the training rows, train_on must be 'train'.")
+    prediction, proposal = _chosen(task, model, config=config, moments=moments)
     population = _population([proposal])
     parts = _parts(task, config=config)
     before = _losses(population, parts)
     population.fit(
         *task.rows(config.train_on),
         steps=config.steps,
-        learning_rate=_rate(prediction, task=task),
+        learning_rate=_rate(prediction, n_rows=len(parts["train"][0])),
         batch_seed=config.seed,
     )
     after = _losses(population, parts)
@@ -147,21 +147,59 @@ def fit_predicted(
 _Option = tuple[AnyPrediction, Proposal]
 
 
-def _options(prediction: AnyPrediction, *, config: FitConfig) -> list[_Option]:
+def _chosen(task: Task, model: MetaModel, *, config: FitConfig, moments: Moments | None) -> _Option:
+    """The prediction and its network, from all rows that the network is to be trained on.
+
+    What is chosen on validation rows is first predicted without them: a number of edges, for which
+    the prediction is made again with them, or a candidate, whose edges are kept.
+    """
+    whole = _all_training(task, part=config.train_on)
+    predicted = partial(model.predict, n_hidden=config.n_hidden, seed=config.seed, moments=moments)
+    members = _members(predicted(task if config.needs_validation else whole), config=config)
+    options = _options(members, config=config)
+    number = _best(options, task=task, config=config)
+    prediction, proposal = options[number]
+    if config.is_automatic:
+        if config.train_on != "train":
+            members = _members(predicted(whole), config=config)
+        member, price = divmod(number, len(FRONT_PRICES))
+        prediction = members[member].at(FRONT_PRICES[price]).fitted()
+        proposal = prediction.chosen()
+    elif config.needs_validation and config.train_on != "train" and config.steps:
+        proposal = fitted_again(proposal, sample=RowSample.of(whole, limit=FIT_LIMIT))
+    return prediction, proposal
+
+
+def _all_training(task: Task, *, part: Part) -> Task:
+    """The task whose training rows are those of a part, with no validation rows beside it."""
+    if part == "train":
+        return task
+    split = replace(task.split, train=task.split.fit, validation=task.split.validation[:0])
+    return replace(task, split=split)
+
+
+def _members(prediction: AnyPrediction, *, config: FitConfig) -> list[AnyPrediction]:
+    """The prediction itself; if the number of edges is free, others of fresh latents too."""
+    if not config.is_automatic:
+        return [prediction]
+    generator = generator_for(config.seed, "candidates")
+    return [prediction, *prediction.redraw(config.candidates - 1, generator=generator)]
+
+
+def _options(members: Sequence[AnyPrediction], *, config: FitConfig) -> list[_Option]:
     """The candidates at the density or penalty that is asked for; without both, drafts of each.
 
     The first is the prediction itself, others have fresh latents.
     """
-    generator, n_more = generator_for(config.seed, "candidates"), config.candidates - 1
     if config.is_automatic:
-        members = [prediction, *prediction.redraw(n_more, generator=generator)]
         drafts = [draft for member in members for draft in member.along(FRONT_PRICES)]
         return [(draft, draft.chosen()) for draft in drafts]
-    limit = None
+    (prediction,), limit = members, None
     if config.density is not None:
         limit = prediction.limit(density=config.density)
     elif config.penalty is not None:
         prediction = prediction.at(config.penalty * prediction.n_possible_edges)
+    generator, n_more = generator_for(config.seed, "candidates"), config.candidates - 1
     more = prediction.fitted_draws(n_more, limit=limit, generator=generator) if n_more else []
     return [(one, one.chosen(limit)) for one in (prediction.fitted(limit), *more)]
 
@@ -174,7 +212,7 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
     population.fit(
         *task.rows("train"),
         steps=config.steps,
-        learning_rate=_rate(options[0][0], task=task),
+        learning_rate=_rate(options[0][0], n_rows=len(task.split.train)),
         batch_seed=config.seed,
     )
     losses = population.losses(*task.rows("validation"), loss=default_loss(task.kind)).tolist()
@@ -182,9 +220,9 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
     return min(range(len(options)), key=lambda i: (losses[i], n_edges[i]))
 
 
-def _rate(prediction: AnyPrediction, *, task: Task) -> float:
-    """Small for weights that are fitted to most of the training rows."""
-    has_seen_most = prediction.is_fitted and len(task.split.train) <= 2 * FIT_LIMIT
+def _rate(prediction: AnyPrediction, *, n_rows: int) -> float:
+    """Small for weights that are fitted to most of the rows that they are trained on."""
+    has_seen_most = prediction.is_fitted and n_rows <= 2 * FIT_LIMIT
     return FITTED_RATE if has_seen_most else TUNING_RATE
 
 

@@ -18,10 +18,11 @@ from toys import (
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
+from graphpred.meta import deeper
 from graphpred.meta.deeper import DeepPrediction
 from graphpred.meta.layerwise import Reading, hidden_widths, stacked
-from graphpred.meta.likely import LikelyEdges, flattened, places, refitted, tables
-from graphpred.meta.prediction import Prediction
+from graphpred.meta.likely import LikelyEdges, flattened, mosaic, places, refitted, tables
+from graphpred.meta.prediction import N_DRAFTS, Prediction
 from graphpred.meta.samples import RowSample
 from graphpred.population import Population
 from graphpred.split import Split
@@ -389,3 +390,54 @@ def test_weights_to_the_outputs_are_fitted_anew(meta_model, hidden):
     assert math.isfinite(loss)
     own, worse = losses([found, spoiled], task, loss="mse").tolist()
     assert own < 0.8 * worse
+
+
+def test_a_mosaic_says_of_every_neuron_what_its_network_said():
+    generator = seeded(0)
+    widths = (3, 2, 4, 5)
+    said = [[torch.rand(shape, generator=generator) for shape in pairwise(widths)] for _ in "abc"]
+    neurons = (torch.tensor([1, 4]), torch.tensor([0, 3, 6, 9]))  # of networks 0, 2; 0, 0, 1, 2
+
+    into, between, out = mosaic(said, neurons=neurons)
+
+    assert torch.equal(into, torch.stack([said[0][0][:, 1], said[2][0][:, 0]], dim=1))
+    assert torch.equal(
+        out, torch.stack([said[0][2][0], said[0][2][3], said[1][2][2], said[2][2][1]])
+    )
+    least = min(float(network[1].min()) for network in said)
+    own = {(0, 0): said[0][1][1, 0], (0, 1): said[0][1][1, 3], (1, 3): said[2][1][0, 1]}
+    for i, j in product(range(2), range(4)):
+        assert float(between[i, j]) == float(own.get((i, j), least))
+
+
+def test_one_network_alone_is_its_own_mosaic(prediction):
+    every = [torch.arange(h) for h in prediction.widths[1:-1]]
+    said = mosaic([prediction.probabilities], neurons=every)
+    assert all(torch.equal(a, b) for a, b in zip(said, prediction.probabilities, strict=True))
+
+
+def test_a_network_is_made_of_several_drafts_and_a_draw_of_one(prediction, monkeypatch):
+    given = []
+    original = deeper.operated
+
+    def watched(drafts, **settings):
+        given.append(len(drafts))
+        return original(drafts, **settings)
+
+    monkeypatch.setattr(deeper, "operated", watched)
+    prediction.fitted(20)
+    prediction.fitted_draws(2, limit=20, generator=seeded(0))
+
+    assert given == [N_DRAFTS, 1, 1]
+
+
+def test_drafts_begin_with_the_layers_and_differ(prediction):
+    layers = prediction._layers
+    first, *others = layers.drafts(3)
+
+    assert first is layers
+    assert len(others) == 2
+    assert len(layers.drafts(100)) == N_DRAFTS
+    assert len({one.seed for one in (first, *others)}) == 3
+    assert [one.seed for one in others] == [one.seed for one in layers.drafts(3)[1:]]
+    assert len(others[0].drafts(3)) == 1

@@ -1,15 +1,19 @@
 """From a task and a meta-model to a trained network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toys import rebuilt, seeded, silent_model, toy_task
 
 from graphpred.errors import InputError
 from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_predicted
+from graphpred.meta.moments import Moments
 from graphpred.network import SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import FITTED_RATE, TUNING_RATE, Population
 from graphpred.report import network_summary, network_warnings, verify_file
+from graphpred.seeds import generator_for
 from graphpred.task import Task
 
 STEPS = 15
@@ -146,13 +150,64 @@ def test_steps_change_the_weights_and_lower_the_training_loss(task, meta_model):
     assert losses["after"]["train"][loss] < losses["before"]["train"][loss]
 
 
-def test_more_rows_are_trained_on_if_asked(task, meta_model):
-    narrow, wide = (
-        fit(task, meta_model, density=0.5, train_on=part).network for part in ("train", "fit")
-    )
+def without_validation(task):
+    """The task whose validation rows are training rows."""
+    split = replace(task.split, train=task.split.fit, validation=task.split.validation[:0])
+    return replace(task, split=split)
 
-    assert narrow.architecture == wide.architecture
-    assert not torch.equal(narrow.edge, wide.edge)
+
+@pytest.mark.parametrize("settings", [{"density": 0.5}, {"penalty": 0.003}])
+def test_without_choices_all_rows_are_predicted_for_if_asked(task, meta_model, settings):
+    wide = fit(task, meta_model, train_on="fit", **settings).network
+
+    expected = fit(without_validation(task), meta_model, **settings).network
+    assert same_network(wide, expected)
+    assert set(wide.facts["losses"]["after"]) == {"train", "test"}
+    assert not same_network(wide, fit(task, meta_model, **settings).network)
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_edges_are_chosen_without_validation_rows_and_predicted_with_them(
+    task, meta_model, candidates
+):
+    chosen = fit(task, meta_model, candidates=candidates).network
+    wide = fit(task, meta_model, train_on="fit", candidates=candidates, steps=STEPS)
+
+    price = chosen.facts["price"]
+    assert wide.network.facts["price"] == price
+    members = [meta_model.predict(without_validation(task), price=price)]
+    generator = generator_for(0, "candidates")
+    members += members[0].redraw(candidates - 1, generator=generator)
+    architectures = [member.fitted().chosen().architecture for member in members]
+    assert wide.network.architecture in architectures
+
+
+def test_a_chosen_candidate_keeps_its_edges_and_sees_the_validation_rows(task, meta_model):
+    settings = {"density": 0.4, "candidates": 4}
+    chosen = fit(task, meta_model, **settings).network
+    wide = fit(task, meta_model, train_on="fit", **settings).network
+    untouched = fit(task, meta_model, train_on="fit", steps=0, **settings).network
+
+    assert wide.architecture == chosen.architecture
+    loss = {"classification": "log_loss", "regression": "mse"}[task.kind]
+    X, y = task.rows("fit")
+    narrow, wider = (
+        float(Population([one.architecture], start=[one.weights]).losses(X, y, loss=loss)[0])
+        for one in (chosen, wide)
+    )
+    assert wider < narrow
+    before = fit(task, meta_model, steps=0, **settings).network
+    assert same_network(untouched, before)
+
+
+def test_sums_over_training_rows_are_not_for_others(task, meta_model):
+    with pytest.raises(InputError, match="train_on must be 'train'"):
+        fit_predicted(
+            task,
+            meta_model,
+            config=FitConfig(density=0.3, train_on="fit"),
+            moments=Moments.of(task),
+        )
 
 
 def test_hidden_width_is_obeyed(task, meta_model):

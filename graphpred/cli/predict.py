@@ -49,15 +49,17 @@ def predict(
     """Predict structure and weights for a data set, train them, and show the network."""
     with clear_errors():
         meta_model = load_model(model, encoder=encoder)
+        is_streamed = is_large(data, limit=stream_above)
         config = FitConfig(
             density=density,
             penalty=penalty,
             n_hidden=_hidden(hidden),
             steps=steps,
             candidates=candidates,
+            train_on="train" if is_streamed else "fit",
             seed=seed,
         )
-        task, moments = _read(data, target=target, seed=seed, stream_above=stream_above)
+        task, moments = _read(data, target=target, seed=seed, is_streamed=is_streamed)
         network = fit_predicted(task, meta_model, config=config, moments=moments).network
         if out is not None:
             network.save(out)
@@ -80,10 +82,10 @@ def _hidden(text: str | None) -> tuple[int, ...] | None:
 
 
 def _read(
-    data: str, *, target: str | None, seed: int, stream_above: int
+    data: str, *, target: str | None, seed: int, is_streamed: bool
 ) -> tuple[Task, Moments | None]:
     """The data set; if its file is large, a sample of its rows and sums over those for training."""
-    if not is_large(data, limit=stream_above):
+    if not is_streamed:
         return Task.from_source(data, target=target, seed=seed), None
     with progress("Reading in batches") as show:
         streamed = stream_task(

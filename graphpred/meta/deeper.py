@@ -25,6 +25,7 @@ from graphpred.meta.surgery import (
     draft_size,
     gone_probability,
     is_operable,
+    n_operable,
     operated,
 )
 from graphpred.searchers import Proposal
@@ -195,15 +196,19 @@ class DeepPrediction(Proposing):
         return refitted(found, sample=self._layers.sample)[0]
 
     def _cut_to(self, limit: int, *, layers: Layers) -> "DeepPrediction | None":
-        """Layers with more edges than wanted, fitted and cut; None if there are too many or few."""
+        """Drafts with more edges than wanted, made one network; None if it cannot be fitted."""
         if not is_operable(limit, widths=self.widths):
             return None
-        grown = layers.within(draft_size(limit))
-        outcome = operated([grown.proposal], sample=layers.sample, limit=limit)
+        size, drafts = draft_size(limit), layers.drafts(n_operable(limit))
+        grown = [one.within(size) for one in drafts]
+        grown = [one for one in grown if one.proposal.architecture.n_edges] or grown[:1]
+        outcome = operated([one.proposal for one in grown], sample=layers.sample, limit=limit)
         if not outcome.proposal.architecture.n_edges:
-            path = self._of(grown, layers=layers)._edges.path()  # instead of nothing
+            grown = grown[:1]
+            path = self._of(grown[0], layers=layers)._edges.path()  # instead of nothing
             outcome = operated([path], sample=layers.sample, limit=limit)
-        return self._of(grown, layers=layers, outcome=outcome, limit=limit)
+        whole = Grown.of_neurons(grown, neurons=outcome.neurons)
+        return self._of(whole, layers=layers, outcome=outcome, limit=limit)
 
     def _near(self, limit: int) -> "DeepPrediction":
         """The prediction at the highest price that gives ``limit`` live edges, or the lowest."""

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from graphpred.architecture import Architecture
 from graphpred.errors import InputError
-from graphpred.meta.likely import layer_values
+from graphpred.meta.likely import layer_values, mosaic
 from graphpred.meta.moments import Moments
 from graphpred.meta.prediction import Prediction
 from graphpred.meta.samples import ROW_LIMIT, CountedRows, RowSample
 from graphpred.searchers import Proposal
+from graphpred.seeds import generator_for
 from graphpred.task import Task
 from graphpred.weights import Weights
 
@@ -78,6 +79,23 @@ class Grown:
     probabilities: tuple[Tensor, ...]
     activation_probabilities: Tensor
 
+    @classmethod
+    def of_neurons(cls, drafts: Sequence["Grown"], *, neurons: Sequence[Tensor]) -> "Grown":
+        """What drafts say of some of their hidden neurons; the proposal is that of the first.
+
+        Args:
+            drafts: Of one shape.
+            neurons: Of every hidden layer, which of those of all drafts, numbered through.
+        """
+        hidden = drafts[0].proposal.architecture.widths[1:-1]
+        shares = zip(*(one.activation_probabilities.split(hidden) for one in drafts), strict=True)
+        chosen = [torch.cat(own)[kept] for own, kept in zip(shares, neurons, strict=True)]
+        return replace(
+            drafts[0],
+            probabilities=mosaic([one.probabilities for one in drafts], neurons=neurons),
+            activation_probabilities=torch.cat(chosen),
+        )
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Layers:
@@ -90,7 +108,7 @@ class Layers:
         sample: Of its rows, the one of ``first``.
         hidden: h_1, h_2, …
         seed: Of the latents of the other layers.
-        n_drafts: See ``LayerPredictor``.
+        n_drafts: How many drafts of the whole a network may be made of.
     """
 
     predict: LayerPredictor
@@ -130,6 +148,12 @@ class Layers:
             n_edges -= share
         cost = self.first.price / self.first.n_possible_edges
         return self._grown(self.first, choices=choices, cost=cost)
+
+    def drafts(self, k: int) -> list["Layers"]:
+        """Itself and others of other latents, k of them, but no more than ``n_drafts``."""
+        generator = generator_for(self.seed, "drafts of layers")
+        more = range(min(k, self.n_drafts) - 1)
+        return [self, *(self.redrawn(generator=generator) for _ in more)]
 
     def redrawn(self, *, generator: torch.Generator) -> "Layers":
         """The same with one draw of fresh latents in every layer."""

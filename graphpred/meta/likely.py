@@ -115,6 +115,31 @@ def tables(flat: Tensor, *, widths: Sequence[int]) -> tuple[Tensor, ...]:
     return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
 
 
+def mosaic(said: Sequence[Sequence[Tensor]], *, neurons: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What several networks say of all edges, for one that has hidden neurons of all of them.
+
+    Args:
+        said: Tables of every network, ``(n_{k-1}, n_k)``.
+        neurons: Of every hidden layer, which of the neurons of all networks, numbered through.
+
+    Returns:
+        One table a layer of weights. Of edges from one network to another nothing is said: they
+        have the least number of their layer.
+    """
+    first, *between, last = (list(layer) for layer in zip(*said, strict=True))
+    joined = [torch.cat(first, dim=1), *(_beside(layer) for layer in between), torch.cat(last)]
+    for k, own in enumerate(neurons):
+        joined[k], joined[k + 1] = joined[k][:, own], joined[k + 1][own]
+    return tuple(joined)
+
+
+def _beside(parts: Sequence[Tensor]) -> Tensor:
+    """Tables along the diagonal of a large one, whose other numbers are the least of them all."""
+    is_own = torch.block_diag(*(torch.ones_like(part, dtype=torch.bool) for part in parts))
+    least = torch.stack([part.amin() for part in parts]).amin()
+    return torch.where(is_own, torch.block_diag(*parts), least)
+
+
 def places(edges: Tensor, *, widths: Sequence[int]) -> Tensor:
     """Where edges are among all possible ones, layer by layer. Int64, shape ``(n_edges,)``."""
     starts = torch.tensor(list(accumulate(widths, initial=0)))

@@ -15,7 +15,7 @@ from graphpred.errors import InputError
 from graphpred.meta.decoder import Decoder
 from graphpred.meta.draft import LATENT_SIZE
 from graphpred.meta.encoders import Embedding
-from graphpred.meta.likely import LikelyEdges, places, refitted
+from graphpred.meta.likely import LikelyEdges, mosaic, places, refitted
 from graphpred.meta.proposing import Proposing
 from graphpred.meta.samples import ROW_LIMIT, RowSample
 from graphpred.meta.surgery import (
@@ -356,12 +356,11 @@ def _operated(drafts: Sequence[Prediction], *, limit: int) -> Prediction | None:
 
 def _mosaic(drafts: Sequence[Prediction], *, neurons: Tensor) -> Prediction:
     """What drafts say of some hidden neurons, h of all that they have, numbered through."""
-    first = drafts[0]
-    into, out = zip(*(draft.probabilities for draft in drafts), strict=True)
+    into, out = mosaic([draft.probabilities for draft in drafts], neurons=[neurons])
     shares = torch.cat([draft.activation_probabilities for draft in drafts])
     return replace(
-        first,
-        probabilities=(torch.cat(into, dim=1)[:, neurons], torch.cat(out)[neurons]),
+        drafts[0],
+        probabilities=(into, out),
         activation_probabilities=shares[neurons],
         classes=torch.cat([draft.classes for draft in drafts])[neurons],
         _latents=torch.cat([draft._latents for draft in drafts])[neurons],

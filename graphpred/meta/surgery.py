@@ -125,6 +125,17 @@ def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Op
     return _compact(fit, gone=cutter.gone, left=left, widths=widths)
 
 
+@torch.no_grad()
+def fitted_again(proposal: Proposal, *, sample: RowSample) -> Proposal:
+    """The same edges, and their weights fitted to some rows, from where they are."""
+    z = proposal.architecture
+    if not z.n_edges or not is_operable(z.n_edges, widths=z.widths):
+        return proposal
+    fit: AnyFit = (LargeFit if is_large(z.n_edges) else SparseFit)(proposal, sample=sample)
+    fit.train(_LAST)
+    return fit.proposal()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Cutter:
     """Cuts networks down to one size, and knows at which size every edge went.

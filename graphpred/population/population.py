@@ -29,8 +29,8 @@ LEARNING_RATE = 0.03
 """Adam's first step for fresh weights."""
 TUNING_RATE = 0.003
 """Adam's first step for weights that were predicted or trained before."""
-FITTED_RATE = 0.0003
-"""Adam's first step for weights that were fitted to the rows: what it adds is soon over-fitting."""
+FITTED_RATE = 0.00001
+"""Adam's first step for weights that were fitted to the rows: larger ones only over-fit them."""
 _BLOCK_FLOATS = 2**19  # neurons × rows of one block: they stay in a core's cache
 _BLOCK_NETWORKS = 8, 256  # in one block, at least and at most
 _SCORE_ROWS = 8192

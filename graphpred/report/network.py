@@ -37,6 +37,7 @@ from graphpred.report.text import (
 )
 
 PARTS = ("train", "validation", "test")
+_TELLING = ("validation", "test")  # parts whose losses tell whether a network is of use
 STAGES = ("before", "after", "constant")
 LEAST_GAIN = 1e-4
 """Share of a constant's loss that a network must save to be called better."""
@@ -103,7 +104,7 @@ def network_warnings(network: SparseNetwork) -> list[str]:
     losses = _mapping(_facts(network).get("losses"))
     trained = losses.get("after") or losses.get("before")
     measure = "error" if network.signature.kind == "classification" else "unexplained"
-    part = "validation" if "validation" in _mapping(trained) else "train"
+    part = next((part for part in _TELLING if part in _mapping(trained)), "train")
     own = _loss(trained, part=part, measure=measure)
     constant = _loss(losses.get("constant"), part=part, measure=measure)
     if own is not None and constant is not None and not own < (1 - LEAST_GAIN) * constant:
