@@ -6,6 +6,8 @@ from toys import seeded, toy_task
 
 from graphpred.activations import activation_index
 from graphpred.architecture import Architecture
+from graphpred.meta import surgery
+from graphpred.meta.large_fit import LargeFit
 from graphpred.meta.samples import RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.meta.surgery import _Cutter, _side_by_side, draft_size, n_operable, operated
@@ -220,6 +222,33 @@ def cut_down(task, *, seed, limit=8, n_drafts=1):
     drafts = [random_network(task, (7,), n_edges=40, seed=seed + i) for i in range(n_drafts)]
     cutter = _Cutter(limit=limit, most=(7,))
     return cutter, [cutter.cut(SparseFit(one, sample=sample)) for one in _side_by_side(drafts)]
+
+
+@pytest.mark.parametrize("most_exact", [800, 5])
+def test_a_quick_network_is_fitted_in_fewer_steps_and_not_larger(task, monkeypatch, most_exact):
+    monkeypatch.setattr(surgery, "_MOST_EXACT", most_exact)
+    sample = RowSample.of(task)
+    draft = random_network(task, (7,), n_edges=draft_size(12, quick=True))
+    taken = []
+    for kind in (SparseFit, LargeFit):
+        original = kind.train
+
+        def counted(self, n_steps, original=original):
+            taken[-1] += n_steps
+            original(self, n_steps)
+
+        monkeypatch.setattr(kind, "train", counted)
+    losses = []
+    for quick in (False, True):
+        taken.append(0)
+        made = operated([draft], sample=sample, limit=12, quick=quick).proposal
+        assert 0 < made.architecture.n_live_edges == made.architecture.n_edges <= 12
+        losses.append(SparseFit(made, sample=sample).loss)
+    untouched = SparseFit(draft, sample=sample)
+    untouched.cut(12)
+
+    assert 0 < taken[1] < taken[0] / 2
+    assert losses[1] < untouched.loss
 
 
 def test_networks_side_by_side_say_the_mean_of_what_they_say(task):

@@ -79,9 +79,16 @@ class DeepPrediction(Proposing):
 
     @classmethod
     def _of(
-        cls, grown: Grown, *, layers: Layers, outcome: Operated | None = None, limit: int = 0
+        cls, grown: Grown, *, layers: Layers, outcome: Operated | None = None, gone: float = 1.0
     ) -> "DeepPrediction":
-        """From grown layers, and what was made of their network if it was cut to a limit."""
+        """From grown layers, and what was made of their network if it was cut.
+
+        Args:
+            grown: The layers.
+            layers: What they were grown from.
+            outcome: The network that was cut.
+            gone: By which number probabilities of edges fall that it never had.
+        """
         proposal, widths = grown.proposal, layers.widths
         said = flattened(grown.probabilities)  # (N,)
         if outcome is None:
@@ -89,8 +96,7 @@ class DeepPrediction(Proposing):
             own, said = said[at].clamp(min=0.5), said.clamp(max=_UNLIKELY)
         else:
             at, own = places(outcome.edges, widths=widths), outcome.probability
-            said = said * gone_probability(draft_size(limit), limit=limit)
-            said, proposal = said.clamp(max=_UNLIKELY), outcome.proposal
+            said, proposal = (gone * said).clamp(max=_UNLIKELY), outcome.proposal
         said[at] = own
         z, start = proposal.architecture, proposal.start
         assert start is not None
@@ -168,7 +174,7 @@ class DeepPrediction(Proposing):
     def fitted_draws(
         self, k: int, *, limit: int | None = None, generator: torch.Generator
     ) -> list["DeepPrediction"]:
-        """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
+        """Like ``fitted`` but quickly, k of them, with fresh latents of all hidden neurons."""
         size = self.n_live_edges if limit is None else limit
         price = self.price
         if limit is not None and not is_operable(limit, widths=self.widths):
@@ -176,7 +182,8 @@ class DeepPrediction(Proposing):
         draws = []
         for _ in range(k):
             layers = self._layers.redrawn(generator=generator)
-            fitted = self._cut_to(size, layers=layers) or self.of(layers, price=price)
+            fitted = self._cut_to(size, layers=layers, quick=True)
+            fitted = fitted or self.of(layers, price=price)
             draws.append(replace(fitted, price=self.price) if limit is None else fitted)
         return draws
 
@@ -195,20 +202,25 @@ class DeepPrediction(Proposing):
             return found
         return refitted(found, sample=self._layers.sample)[0]
 
-    def _cut_to(self, limit: int, *, layers: Layers) -> "DeepPrediction | None":
+    def _cut_to(
+        self, limit: int, *, layers: Layers, quick: bool = False
+    ) -> "DeepPrediction | None":
         """Drafts with more edges than wanted, made one network; None if it cannot be fitted."""
         if not is_operable(limit, widths=self.widths):
             return None
-        size, drafts = draft_size(limit), layers.drafts(n_operable(limit))
-        grown = [one.within(size) for one in drafts]
+        size, sample = draft_size(limit, quick=quick), layers.sample
+        drafts = [layers] if quick else layers.drafts(n_operable(limit))
+        grown = [one.within(size, quick=quick) for one in drafts]
         grown = [one for one in grown if one.proposal.architecture.n_edges] or grown[:1]
-        outcome = operated([one.proposal for one in grown], sample=layers.sample, limit=limit)
+        given = [one.proposal for one in grown]
+        outcome = operated(given, sample=sample, limit=limit, quick=quick)
         if not outcome.proposal.architecture.n_edges:
             grown = grown[:1]
             path = self._of(grown[0], layers=layers)._edges.path()  # instead of nothing
-            outcome = operated([path], sample=layers.sample, limit=limit)
+            outcome = operated([path], sample=sample, limit=limit, quick=quick)
         whole = Grown.of_neurons(grown, neurons=outcome.neurons)
-        return self._of(whole, layers=layers, outcome=outcome, limit=limit)
+        gone = gone_probability(size, limit=limit)
+        return self._of(whole, layers=layers, outcome=outcome, gone=gone)
 
     def _near(self, limit: int) -> "DeepPrediction":
         """The prediction at the highest price that gives ``limit`` live edges, or the lowest."""

@@ -139,12 +139,13 @@ class Layers:
             for first, cost in zip(firsts, costs, strict=True)
         ]
 
-    def within(self, n_edges: int) -> Grown:
+    def within(self, n_edges: int, *, quick: bool = False) -> Grown:
         """Layers that are fitted one by one, with no more than ``n_edges`` altogether."""
         choices: list[_Choice] = []
+        choose = _fitted_quickly if quick else _fitted
         for n_left in range(len(self.hidden), 0, -1):
             share = max(_LEAST_SHARE, n_edges // n_left)
-            choices.append(partial(_fitted, limit=share))
+            choices.append(partial(choose, limit=share))
             n_edges -= share
         cost = self.first.price / self.first.n_possible_edges
         return self._grown(self.first, choices=choices, cost=cost)
@@ -214,6 +215,11 @@ def _connected(prediction: Prediction) -> tuple[Prediction, Proposal]:
 
 def _fitted(prediction: Prediction, *, limit: int) -> tuple[Prediction, Proposal]:
     fitted = prediction.fitted(limit)
+    return fitted, fitted.chosen(limit)
+
+
+def _fitted_quickly(prediction: Prediction, *, limit: int) -> tuple[Prediction, Proposal]:
+    fitted = prediction.fitted_quickly(limit)
     return fitted, fitted.chosen(limit)
 
 

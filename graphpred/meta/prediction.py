@@ -184,25 +184,26 @@ class Prediction(Proposing):
     def fitted_draws(
         self, k: int, *, limit: int | None = None, generator: torch.Generator
     ) -> list["Prediction"]:
-        """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
+        """Like ``fitted`` but quickly, k of them, with fresh latents of all hidden neurons."""
         size = self._operable(limit)
         if size is None:
             price = self.price if limit is None else _DRAFT_PRICE * self.near(limit).price
             return self.at(price).redraw(k, generator=generator)
-        drafts = self._draft(limit).redraw(k, generator=generator)
-        if limit is not None:
-            return [_operated([draft], limit=size) or draft for draft in drafts]
-        return [
-            replace(_operated([draft], limit=size) or draft.at(self.price), price=self.price)
-            for draft in drafts
-        ]
+        drafts = self._draft(limit, quick=True).redraw(k, generator=generator)
+        draws = [_operated([draft], limit=size, quick=True) or draft for draft in drafts]
+        return [replace(one, price=self.price) for one in draws] if limit is None else draws
+
+    def fitted_quickly(self, limit: int) -> "Prediction":
+        """Like ``fitted``, of this draft alone and in few steps: one of many to choose from."""
+        draft = self._draft(limit, quick=True)
+        return _operated([draft], limit=limit, quick=True) or draft
 
     def _operable(self, limit: int | None) -> int | None:
         """How many edges a network is to be cut down to; None if it is not to be cut so."""
         size = self.n_live_edges if limit is None else limit
         return size if is_operable(size, widths=self.widths) else None
 
-    def _draft(self, limit: int | None) -> "Prediction":
+    def _draft(self, limit: int | None, *, quick: bool = False) -> "Prediction":
         """At a price where it has more edges than wanted.
 
         That of a large network is not sought but low, so that there are many to choose from.
@@ -213,9 +214,10 @@ class Prediction(Proposing):
         if is_large(limit):
             draft = self.at(_LARGE_PRICE)
             return draft if draft.n_live_edges > limit else self.at(low)
+        size = draft_size(limit, quick=quick)
         prices = [low * (high / low) ** (i / (_DRAFT_GRID - 1)) for i in range(_DRAFT_GRID)]
         n_live = [one.n_live_edges for one in self.along(prices)]
-        best = max((i for i, n in enumerate(n_live) if n >= draft_size(limit)), default=0)
+        best = max((i for i, n in enumerate(n_live) if n >= size), default=0)
         return self.at(math.sqrt(prices[best] * prices[min(best + 1, _DRAFT_GRID - 1)]))
 
     def settled(self, limit: int | None = None) -> "Prediction":
@@ -326,20 +328,24 @@ def _fittest(options: Sequence[Prediction], *, limit: int | None) -> Prediction:
     return options[losses.index(min(losses))]
 
 
-def _operated(drafts: Sequence[Prediction], *, limit: int) -> Prediction | None:
+def _operated(
+    drafts: Sequence[Prediction], *, limit: int, quick: bool = False
+) -> Prediction | None:
     """Drafts, fitted and cut to one; None if nothing is left of them."""
-    limited = [draft._limited(draft_size(limit)) for draft in drafts]
+    size = draft_size(limit, quick=quick)
+    limited = [draft._limited(size) for draft in drafts]
     able = [i for i, proposal in enumerate(limited) if proposal.architecture.n_edges]
     if not able:
         return None
-    outcome = operated([limited[i] for i in able], sample=drafts[0]._sample, limit=limit)
+    given = [limited[i] for i in able]
+    outcome = operated(given, sample=drafts[0]._sample, limit=limit, quick=quick)
     draft = _mosaic([drafts[i] for i in able], neurons=outcome.neurons[0])
     n, h, c = draft.widths
     kept, start = outcome.proposal, outcome.proposal.start
     if start is None or not kept.architecture.n_edges:
         return None
     flat = torch.cat([p.flatten() for p in draft.probabilities])
-    flat = (flat * gone_probability(draft_size(limit), limit=limit)).clamp(max=_UNLIKELY)
+    flat = (flat * gone_probability(size, limit=limit)).clamp(max=_UNLIKELY)
     flat[places(outcome.edges, widths=draft.widths)] = outcome.probability
     weight = torch.zeros(draft.n_possible_edges)
     weight[places(kept.architecture.edges, widths=draft.widths)] = start.edge

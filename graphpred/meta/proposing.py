@@ -34,7 +34,7 @@ class Proposing(ABC):
     def fitted_draws(
         self, k: int, *, limit: int | None = None, generator: torch.Generator
     ) -> Sequence[Self]:
-        """Like ``fitted``, k of them, with fresh latents of all hidden neurons."""
+        """Like ``fitted`` but quickly, k of them, with fresh latents of all hidden neurons."""
 
     @abstractmethod
     def chosen(self, limit: int | None = None) -> Proposal:

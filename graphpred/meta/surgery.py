@@ -4,7 +4,8 @@ Every draft is fitted to the sample of rows and cut in stages (``graphpred.meta.
 networks that came of it are put side by side, which gives the mean of what they say, fitted
 together and cut to the size of one; so the best neurons of all drafts come together, pair by pair.
 In the end a network grows the edges that promise most and is cut again, a few times. Large networks
-are made of one draft, which is fitted and cut (``graphpred.meta.large_fit``).
+are made of one draft, which is fitted and cut (``graphpred.meta.large_fit``); *quick*
+ones, of which there are many to choose from, of one draft too, in few steps.
 
 The hidden neurons of all drafts are numbered through, draft after draft: neuron i of draft d in a
 layer of h neurons is the d·h + i-th of a *wide* layer.
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from graphpred.architecture import Architecture
 from graphpred.meta.large_fit import LargeFit
-from graphpred.meta.samples import RowSample
+from graphpred.meta.samples import ROW_LIMIT, RowSample
 from graphpred.meta.sparse_fit import SparseFit
 from graphpred.searchers import Proposal
 from graphpred.weights import Weights
@@ -28,12 +29,14 @@ _MOST_EXACT = 800  # live edges, beyond which a network is fitted without the wh
 _MOST_POSSIBLE = 1 << 21  # and not at all if the space has more possible edges
 _SURPLUS = 4  # edges of a draft for every one that is allowed,
 _MOST_SURPLUS = 500  # and no more than these, unless more are allowed;
-_LARGE_SURPLUS = 10  # of a large network
+_LARGE_SURPLUS, _QUICK_SURPLUS = 10, 2  # of large and of quick ones
 _MOST_FITTED = 2_000  # edges of all drafts together
 _N_CUTS = 6
 _FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts,
 _LARGE_FIRST, _LARGE_BETWEEN, _LARGE_LAST = 2, 1, 3  # of the largest networks,
 _LARGE_WORK, _MOST_TIMES = 1 << 30, 6  # and so many times as many where they are cheaper
+_QUICK_CUTS = 4
+_QUICK_FIRST, _QUICK_BETWEEN, _QUICK_LAST = 4, 2, 4
 _MERGED_SIZES = (1.5, 1.2)  # times the size of one, on the way from two networks to one
 _GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one allowed;
 _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
@@ -72,11 +75,11 @@ def is_large(limit: int) -> bool:
     return limit > _MOST_EXACT
 
 
-def draft_size(limit: int) -> int:
+def draft_size(limit: int, *, quick: bool = False) -> int:
     """Edges that a draft should have before it is cut down to ``limit``."""
     if is_large(limit):
-        return _LARGE_SURPLUS * limit
-    return max(limit, min(_SURPLUS * limit, _MOST_SURPLUS))
+        return (_QUICK_SURPLUS if quick else _LARGE_SURPLUS) * limit
+    return max(limit, min((_QUICK_SURPLUS if quick else _SURPLUS) * limit, _MOST_SURPLUS))
 
 
 def n_operable(limit: int) -> int:
@@ -101,10 +104,12 @@ def left_probability(saliency: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Operated:
+def operated(
+    drafts: Sequence[Proposal], *, sample: RowSample, limit: int, quick: bool = False
+) -> Operated:
     """Fit drafts, cut them down to a number of live edges, and make one network of them.
 
-    A large network is made of the first draft alone.
+    A large network is made of the first draft alone, and so is a quick one.
 
     Networks of one size over-fit about alike, so the loss on the rows they were fitted to says
     which to keep.
@@ -113,14 +118,16 @@ def operated(drafts: Sequence[Proposal], *, sample: RowSample, limit: int) -> Op
         drafts: Of one shape, with edges, none of them dead.
         sample: Rows.
         limit: Largest K*.
+        quick: Whether to take few steps, for one of many to choose from.
     """
     widths = drafts[0].architecture.widths
     cutter = _Cutter(limit=limit, most=widths[1:-1])
-    fit = (
-        cutter.large(drafts[0], sample=sample)
-        if is_large(limit)
-        else cutter.merged(drafts, sample=sample)
-    )
+    if is_large(limit):
+        fit: AnyFit = cutter.large(drafts[0], sample=sample, quick=quick)
+    elif quick:
+        fit = cutter.quick(drafts[0], sample=sample)
+    else:
+        fit = cutter.merged(drafts, sample=sample)
     left = left_probability(fit.saliency().float())
     return _compact(fit, gone=cutter.gone, left=left, widths=widths)
 
@@ -159,12 +166,21 @@ class _Cutter:
         fit.train(_LAST)
         return fit
 
-    def large(self, draft: Proposal, *, sample: RowSample) -> LargeFit:
+    def quick(self, draft: Proposal, *, sample: RowSample) -> SparseFit:
+        """One network of a draft, in few steps and of few rows."""
+        fit = SparseFit(draft, sample=sample.first(ROW_LIMIT))
+        fit.train(_QUICK_FIRST)
+        self._cut_in_stages(fit, n_cuts=_QUICK_CUTS, steps=_QUICK_BETWEEN)
+        fit.train(_QUICK_LAST)
+        return fit
+
+    def large(self, draft: Proposal, *, sample: RowSample, quick: bool) -> LargeFit:
         """One large network of a draft; only cut if steps make it no better."""
         fit = LargeFit(draft, sample=sample)
-        more = min(_MOST_TIMES, max(1, _LARGE_WORK // fit.work))
+        more = 1 if quick else min(_MOST_TIMES, max(1, _LARGE_WORK // fit.work))
+        n_cuts = _QUICK_CUTS if quick else _N_CUTS
         fit.train(more * _LARGE_FIRST)
-        self._cut_in_stages(fit, steps=more * _LARGE_BETWEEN)
+        self._cut_in_stages(fit, n_cuts=n_cuts, steps=more * _LARGE_BETWEEN)
         fit.train(more * _LARGE_LAST)
         plain = LargeFit(draft, sample=sample)
         plain.cut(self.limit)
@@ -173,13 +189,13 @@ class _Cutter:
     def cut(self, fit: SparseFit) -> SparseFit:
         """A draft at its last size."""
         fit.train(_FIRST)
-        self._cut_in_stages(fit, steps=_BETWEEN)
+        self._cut_in_stages(fit, n_cuts=_N_CUTS, steps=_BETWEEN)
         return fit
 
-    def _cut_in_stages(self, fit: AnyFit, *, steps: int) -> None:
+    def _cut_in_stages(self, fit: AnyFit, *, n_cuts: int, steps: int) -> None:
         n_edges = fit.n_edges
-        for number in range(1, _N_CUTS + 1):
-            share = min(1.0, self.limit / n_edges) ** (number / _N_CUTS)
+        for number in range(1, n_cuts + 1):
+            share = min(1.0, self.limit / n_edges) ** (number / n_cuts)
             self._cut_to(fit, round(n_edges * share), steps=steps)
 
     def best_of(self, fits: Sequence[SparseFit]) -> SparseFit:
