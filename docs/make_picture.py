@@ -1,6 +1,7 @@
-"""The picture in the README, from the network that ``graphpred demo --out FOLDER`` leaves.
+"""The picture in the README, of a network that predict wrote.
 
-python docs/make_picture.py FOLDER/network.safetensors docs/demo.svg
+graphpred predict breast_cancer --density 0.1 --out NET
+python docs/make_picture.py NET docs/demo.svg
 """
 
 import sys
