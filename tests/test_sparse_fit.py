@@ -228,7 +228,7 @@ def cut_down(task, *, seed, limit=8, n_drafts=1):
 def test_a_quick_network_is_fitted_in_fewer_steps_and_not_larger(task, monkeypatch, most_exact):
     monkeypatch.setattr(surgery, "_MOST_EXACT", most_exact)
     sample = RowSample.of(task)
-    draft = random_network(task, (7,), n_edges=draft_size(12, quick=True))
+    draft = random_network(task, (7,), n_edges=24)
     taken = []
     for kind in (SparseFit, LargeFit):
         original = kind.train
@@ -249,6 +249,18 @@ def test_a_quick_network_is_fitted_in_fewer_steps_and_not_larger(task, monkeypat
 
     assert 0 < taken[1] < taken[0] / 2
     assert losses[1] < untouched.loss
+
+
+def test_little_quick_networks_grow(task, monkeypatch):
+    grown = []
+    monkeypatch.setattr(SparseFit, "grow", lambda self, n_edges: grown.append(n_edges))
+    draft = random_network(task, (7,), n_edges=24)
+
+    operated([draft], sample=RowSample.of(task), limit=10, quick=True)
+    assert grown == [5, 2]
+    monkeypatch.setattr(surgery, "_LITTLE", 9)
+    operated([draft], sample=RowSample.of(task), limit=10, quick=True)
+    assert grown == [5, 2]
 
 
 def test_networks_side_by_side_say_the_mean_of_what_they_say(task):
@@ -286,7 +298,7 @@ def test_growth_makes_no_network_worse(task):
     cutter, (fit,) = cut_down(task, seed=5)
     loss = fit.loss
 
-    grown = cutter.regrown(fit)
+    grown = cutter.regrown(fit, shares=(0.5, 0.25))
 
     assert grown.loss <= loss
     assert grown.n_edges <= 8
@@ -385,3 +397,5 @@ def test_drafts_are_larger_than_what_is_wanted_but_not_too_large():
     assert draft_size(400) == 500
     assert draft_size(700) == 700
     assert draft_size(801) == 8010
+    assert draft_size(10, quick=True) == 40
+    assert draft_size(100, quick=True) == 200

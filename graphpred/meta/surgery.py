@@ -29,7 +29,8 @@ _MOST_EXACT = 800  # live edges, beyond which a network is fitted without the wh
 _MOST_POSSIBLE = 1 << 21  # and not at all if the space has more possible edges
 _SURPLUS = 4  # edges of a draft for every one that is allowed,
 _MOST_SURPLUS = 500  # and no more than these, unless more are allowed;
-_LARGE_SURPLUS, _QUICK_SURPLUS = 10, 2  # of large and of quick ones
+_LARGE_SURPLUS, _QUICK_SURPLUS = 10, 2  # of large and of quick ones,
+_LITTLE = 32  # but up to so many edges a quick one has the surplus of all and grows a little
 _MOST_FITTED = 2_000  # edges of all drafts together
 _N_CUTS = 6
 _FIRST, _BETWEEN, _LAST = 6, 3, 8  # steps before, between and after the cuts,
@@ -39,6 +40,7 @@ _QUICK_CUTS = 4
 _QUICK_FIRST, _QUICK_BETWEEN, _QUICK_LAST = 4, 2, 4
 _MERGED_SIZES = (1.5, 1.2)  # times the size of one, on the way from two networks to one
 _GROWTH = (0.5, 0.25) * 3  # edges that are grown in every round, for every one allowed;
+_QUICK_GROWTH = _GROWTH[:2]  # of little quick ones
 _MOST_GROWN = 2_000  # rounds times edges: large networks have fewer rounds
 _GROWN_STEPS = 4
 _OVERSIZE = 1.15  # of a grown network, between its two cuts
@@ -79,7 +81,8 @@ def draft_size(limit: int, *, quick: bool = False) -> int:
     """Edges that a draft should have before it is cut down to ``limit``."""
     if is_large(limit):
         return (_QUICK_SURPLUS if quick else _LARGE_SURPLUS) * limit
-    return max(limit, min((_QUICK_SURPLUS if quick else _SURPLUS) * limit, _MOST_SURPLUS))
+    surplus = _QUICK_SURPLUS if quick and limit > _LITTLE else _SURPLUS
+    return max(limit, min(surplus * limit, _MOST_SURPLUS))
 
 
 def n_operable(limit: int) -> int:
@@ -162,7 +165,7 @@ class _Cutter:
         fits = [self.cut(SparseFit(draft, sample=sample)) for draft in _side_by_side(drafts)]
         while len(fits) > 1:
             fits = [self.best_of(pair) for pair in _pairs(fits)]
-        fit = self.regrown(fits[0])
+        fit = self.regrown(fits[0], shares=_GROWTH)
         fit.train(_LAST)
         return fit
 
@@ -171,6 +174,8 @@ class _Cutter:
         fit = SparseFit(draft, sample=sample.first(ROW_LIMIT))
         fit.train(_QUICK_FIRST)
         self._cut_in_stages(fit, n_cuts=_QUICK_CUTS, steps=_QUICK_BETWEEN)
+        if self.limit <= _LITTLE:
+            fit = self.regrown(fit, shares=_QUICK_GROWTH)
         fit.train(_QUICK_LAST)
         return fit
 
@@ -210,10 +215,15 @@ class _Cutter:
         self._cut_to(both, self.limit, steps=_BETWEEN)
         return min(both, *fits, key=lambda fit: fit.loss)
 
-    def regrown(self, fit: SparseFit) -> SparseFit:
-        """The best network of those that rounds of growth and cuts give, and of that given."""
+    def regrown(self, fit: SparseFit, *, shares: Sequence[float]) -> SparseFit:
+        """The best network of those that rounds of growth and cuts give, and of that given.
+
+        Args:
+            fit: Changed.
+            shares: Edges that are grown in every round, for every one allowed.
+        """
         best, loss = fit.copy(), fit.loss
-        for share in _GROWTH[: _MOST_GROWN // self.limit]:
+        for share in shares[: _MOST_GROWN // self.limit]:
             fit.grow(max(2, round(share * self.limit)))
             fit.train(_GROWN_STEPS)
             self._cut_to(fit, round(_OVERSIZE * self.limit), steps=_BETWEEN)
