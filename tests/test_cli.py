@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 from typer.testing import CliRunner
 
 from graphpred.cli.main import app
+from graphpred.experiments.comparison import Row
 from graphpred.meta.run import checkpoint_of
 from graphpred.network import SparseNetwork
 from graphpred.pairs.store import PairStore
@@ -284,6 +285,20 @@ def test_test_rows_stay_out_of_the_pairs(chain):
 
     for pair in PairStore(chain / "pairs"):
         assert test.isdisjoint(pair.train_rows + pair.validation_rows)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "word"), [(0.0216, "beats"), (0.0207, "ties with"), (0.0202, "loses to")]
+)
+def test_demo_says_who_wins_by_the_digits_that_it_shows(theirs, word):
+    methods = {"predicted": 0.0211, "live random, best of 1": theirs}
+    methods["live random, best of 100"] = theirs
+    rows = [Row(method=m, test_loss=x, n_edges=9, networks=1) for m, x in methods.items()]
+
+    text = sys.modules["graphpred.cli.demo"]._verdict(rows)
+
+    shown = f"{theirs:.3f}"
+    assert text.startswith(f"The predicted network (0.021) {word} live random, best of 1 ({shown})")
 
 
 def test_demo_tells_the_whole_story(chain, monkeypatch, tmp_path):

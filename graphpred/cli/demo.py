@@ -110,8 +110,8 @@ def comparison_table(rows: list[Row]) -> Table:
 
 
 def _verdict(rows: list[Row]) -> str:
-    """What the table says, wins and losses alike."""
-    losses = {row.method: row.test_loss for row in rows}
+    """What the table says, wins and losses alike, to the digits that it shows."""
+    losses = {row.method: round(row.test_loss, 3) for row in rows}
     ours = losses["predicted"]
     parts = []
     for method in ("live random, best of 1", "live random, best of 100"):
