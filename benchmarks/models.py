@@ -57,7 +57,7 @@ def compared(own: list[dict[str, float]], first: list[dict[str, float]]) -> list
     for name in MEASURES:
         pairs = [(one[name], other[name]) for one, other in zip(own, first, strict=True)]
         ratios = [math.log((a + LEAST) / (b + LEAST)) for a, b in pairs]
-        error = statistics.stdev(ratios) / math.sqrt(len(ratios))
+        error = statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
         figures.append(f"{statistics.fmean(a for a, _ in pairs):.4f}")
         figures.append("" if own is first else f"{statistics.fmean(ratios):+.3f} ± {error:.3f}")
     return figures

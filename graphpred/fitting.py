@@ -44,7 +44,8 @@ class FitConfig:
             chosen on the validation part along ten prices.
         n_hidden: Hidden neurons, or those of every hidden layer; by default one layer of as many as
             features.
-        steps: Optimiser steps from the predicted weights; 0 leaves them untouched.
+        steps: Optimiser steps from the predicted weights; 0 leaves them untouched. Steps are small
+            where the weights were fitted, and change little then.
         candidates: Structures drawn; the best on the validation part is kept.
         train_on: Part that the kept network is predicted for and trained on: ``"train"``, or
             ``"fit"`` with the validation rows, which only choices are made without.
@@ -108,13 +109,14 @@ def fit_predicted(
     """Predict a network for a task and train it from its predicted weights.
 
     Args:
-        task: The data. Statistics come from its training part, choices from its validation part.
+        task: The data. Choices come from its validation part, all else from the part to train on.
         model: The meta-model.
         config: How to do it.
         moments: Sums over all training rows, if the task holds a sample of them.
 
     Raises:
-        InputError: If fewer edges are allowed than a path has, or a choice lacks validation rows.
+        InputError: If fewer edges are allowed than a path has, a choice lacks validation rows, or
+            there are ``moments`` and the part to train on has validation rows.
     """
     config = config or FitConfig()
     if config.needs_validation and not len(task.split.validation):
@@ -150,8 +152,8 @@ _Option = tuple[AnyPrediction, Proposal]
 def _chosen(task: Task, model: MetaModel, *, config: FitConfig, moments: Moments | None) -> _Option:
     """The prediction and its network, from all rows that the network is to be trained on.
 
-    What is chosen on validation rows is first predicted without them: a number of edges, for which
-    the prediction is made again with them, or a candidate, whose edges are kept.
+    What is chosen on validation rows is first predicted without them: a number of edges, within
+    which the prediction is made again with them, or a candidate, whose edges are kept.
     """
     whole = _all_training(task, part=config.train_on)
     predicted = partial(model.predict, n_hidden=config.n_hidden, seed=config.seed, moments=moments)
@@ -160,13 +162,18 @@ def _chosen(task: Task, model: MetaModel, *, config: FitConfig, moments: Moments
     number = _best(options, task=task, config=config)
     prediction, proposal = options[number]
     if config.is_automatic:
+        limit = None
         if config.train_on != "train":
             members = _members(predicted(whole), config=config)
-        member, price = divmod(number, len(FRONT_PRICES))
-        prediction = members[member].at(FRONT_PRICES[price]).fitted()
-        proposal = prediction.chosen()
+            limit = proposal.architecture.n_edges or None
+        member, place = divmod(number, len(FRONT_PRICES))
+        price = FRONT_PRICES[place]
+        prediction = replace(members[member].at(price).fitted(limit), price=price)
+        proposal = prediction.chosen(limit)
     elif config.needs_validation and config.train_on != "train" and config.steps:
-        proposal = fitted_again(proposal, sample=RowSample.of(whole, limit=FIT_LIMIT))
+        again = fitted_again(proposal, sample=RowSample.of(whole, limit=FIT_LIMIT))
+        if again is not proposal:
+            prediction, proposal = replace(prediction, is_fitted=True), again
     return prediction, proposal
 
 
@@ -221,7 +228,7 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
 
 
 def _rate(prediction: AnyPrediction, *, n_rows: int) -> float:
-    """Small for weights that are fitted to most of the rows that they are trained on."""
+    """Small for weights that were fitted, unless there are far more rows than that is done with."""
     has_seen_most = prediction.is_fitted and n_rows <= 2 * FIT_LIMIT
     return FITTED_RATE if has_seen_most else TUNING_RATE
 

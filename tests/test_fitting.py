@@ -6,8 +6,10 @@ import pytest
 import torch
 from toys import rebuilt, seeded, silent_model, toy_task
 
+from graphpred import fitting
 from graphpred.errors import InputError
 from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_predicted
+from graphpred.meta.model import MetaModel
 from graphpred.meta.moments import Moments
 from graphpred.network import SparseNetwork
 from graphpred.objective import Objective, default_loss
@@ -166,20 +168,45 @@ def test_without_choices_all_rows_are_predicted_for_if_asked(task, meta_model, s
     assert not same_network(wide, fit(task, meta_model, **settings).network)
 
 
+@pytest.fixture
+def sizes(monkeypatch):
+    """Edges of the option that is chosen, fit after fit."""
+    seen, best = [], fitting._best
+
+    def noted(options, **settings):
+        number = best(options, **settings)
+        seen.append(options[number][1].architecture.n_edges)
+        return number
+
+    monkeypatch.setattr(fitting, "_best", noted)
+    return seen
+
+
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_edges_are_chosen_without_validation_rows_and_predicted_with_them(
-    task, meta_model, candidates
+    task, meta_model, candidates, sizes
 ):
     chosen = fit(task, meta_model, candidates=candidates).network
     wide = fit(task, meta_model, train_on="fit", candidates=candidates, steps=STEPS)
 
-    price = chosen.facts["price"]
+    price, limit = chosen.facts["price"], sizes[-1] or None
+    assert sizes[0] == sizes[1]
     assert wide.network.facts["price"] == price
     members = [meta_model.predict(without_validation(task), price=price)]
     generator = generator_for(0, "candidates")
     members += members[0].redraw(candidates - 1, generator=generator)
-    architectures = [member.fitted().chosen().architecture for member in members]
+    architectures = [member.fitted(limit).chosen(limit).architecture for member in members]
     assert wide.network.architecture in architectures
+
+
+@pytest.mark.parametrize("train_on", ["train", "fit"])
+@pytest.mark.parametrize("hidden", [None, (4, 3)])
+def test_the_network_has_the_number_of_edges_that_was_chosen(sizes, train_on, hidden):
+    task = Task.from_source("iris")
+    for seed in range(3):
+        config = FitConfig(seed=seed, steps=STEPS, train_on=train_on, n_hidden=hidden)
+        network = fit_predicted(task, MetaModel.load(), config=config).network
+        assert sizes[-1] // 2 < network.architecture.n_live_edges <= sizes[-1]
 
 
 def test_a_chosen_candidate_keeps_its_edges_and_sees_the_validation_rows(task, meta_model):

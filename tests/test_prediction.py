@@ -1,6 +1,7 @@
 """Networks chosen from a predicted distribution."""
 
 import math
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -414,6 +415,16 @@ def test_drawn_candidates_are_valid_diverse_and_start_from_their_own_weights(pre
         assert proposal.architecture.n_edges <= 12
         proposal.start.check(proposal.architecture)
     assert len({proposal.architecture.canonical()[0] for proposal in drawn}) >= 4
+
+
+def test_draws_of_which_nothing_is_left_are_drafts_at_the_price(prediction, monkeypatch):
+    monkeypatch.setattr(sys.modules["graphpred.meta.prediction"], "_operated", lambda *a, **k: None)
+    draws = prediction.fitted_draws(2, generator=seeded())
+    drafts = prediction.redraw(2, generator=seeded())
+
+    for draw, draft in zip(draws, drafts, strict=True):
+        assert draw.price == prediction.price
+        assert draw.chosen().architecture == draft.chosen().architecture
 
 
 def test_draws_are_reproducible_and_leave_the_global_generator_alone(prediction):

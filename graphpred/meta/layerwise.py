@@ -108,7 +108,7 @@ class Layers:
         sample: Of its rows, the one of ``first``.
         hidden: h_1, h_2, …
         seed: Of the latents of the other layers.
-        n_drafts: How many drafts of the whole a network may be made of.
+        n_drafts: How many drafts of the whole a network may be made of, and draws of every layer.
     """
 
     predict: LayerPredictor

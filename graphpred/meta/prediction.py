@@ -190,8 +190,13 @@ class Prediction(Proposing):
             price = self.price if limit is None else _DRAFT_PRICE * self.near(limit).price
             return self.at(price).redraw(k, generator=generator)
         drafts = self._draft(limit, quick=True).redraw(k, generator=generator)
-        draws = [_operated([draft], limit=size, quick=True) or draft for draft in drafts]
-        return [replace(one, price=self.price) for one in draws] if limit is None else draws
+        draws = [_operated([draft], limit=size, quick=True) for draft in drafts]
+        if limit is not None:
+            return [one or draft for one, draft in zip(draws, drafts, strict=True)]
+        return [
+            replace(one, price=self.price) if one else draft.at(self.price)
+            for one, draft in zip(draws, drafts, strict=True)
+        ]
 
     def fitted_quickly(self, limit: int) -> "Prediction":
         """Like ``fitted``, of this draft alone and in few steps: one of many to choose from."""
