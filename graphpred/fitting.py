@@ -228,7 +228,7 @@ def _best(options: Sequence[_Option], *, task: Task, config: FitConfig) -> int:
 
 
 def _rate(prediction: AnyPrediction, *, n_rows: int) -> float:
-    """Small for weights that were fitted, unless there are far more rows than that is done with."""
+    """Small for fitted weights, unless there are far more rows than they were fitted to."""
     has_seen_most = prediction.is_fitted and n_rows <= 2 * FIT_LIMIT
     return FITTED_RATE if has_seen_most else TUNING_RATE
 

@@ -11,6 +11,7 @@ from graphpred.errors import InputError
 from graphpred.fitting import FRONT_PRICES, REPORTED_LOSSES, FitConfig, fit_predicted
 from graphpred.meta.model import MetaModel
 from graphpred.meta.moments import Moments
+from graphpred.meta.prediction import Prediction
 from graphpred.network import SparseNetwork
 from graphpred.objective import Objective, default_loss
 from graphpred.population import FITTED_RATE, TUNING_RATE, Population
@@ -207,6 +208,28 @@ def test_the_network_has_the_number_of_edges_that_was_chosen(sizes, train_on, hi
         config = FitConfig(seed=seed, steps=STEPS, train_on=train_on, n_hidden=hidden)
         network = fit_predicted(task, MetaModel.load(), config=config).network
         assert sizes[-1] // 2 < network.architecture.n_live_edges <= sizes[-1]
+
+
+@pytest.mark.parametrize(("part", "rate"), [("train", TUNING_RATE), ("fit", FITTED_RATE)])
+def test_a_draft_that_is_chosen_is_trained_in_small_steps_if_it_is_fitted(
+    task, meta_model, monkeypatch, part, rate
+):
+    rates = []
+    monkeypatch.setattr(fitting, "_best", lambda options, **settings: 1)
+    monkeypatch.setattr(
+        Prediction,
+        "fitted_draws",
+        lambda self, k, *, limit, generator: self.redraw(k, generator=generator),
+    )
+    monkeypatch.setattr(
+        Population,
+        "fit",
+        lambda self, *rows, learning_rate, **settings: rates.append(learning_rate),
+    )
+
+    fit(task, meta_model, density=0.4, candidates=2, train_on=part, steps=STEPS)
+
+    assert rates == [rate]
 
 
 def test_a_chosen_candidate_keeps_its_edges_and_sees_the_validation_rows(task, meta_model):
