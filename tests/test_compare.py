@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,9 @@ from graphpred.compare.scores import (
     regret_curve,
 )
 from graphpred.compare.trajectory import trajectory
-from graphpred.errors import InputError, StoreError
+from graphpred.errors import EngineError, InputError, StoreError
 from graphpred.objective import Objective
+from graphpred.pairs.engines import Engine
 from graphpred.searchers import search
 from graphpred.seeds import generator_for
 from graphpred.space import SearchSpace
@@ -259,6 +261,17 @@ def test_a_stopped_comparison_goes_on_with_what_is_missing(folder, tmp_path):
     assert after.items() >= stored.items()
     timeless = [c for c in whole if not c.endswith("seconds")]
     pd.testing.assert_frame_equal(Comparison.load(tmp_path).points[timeless], whole[timeless])
+
+
+def test_a_worker_that_dies_ends_the_comparison_in_one_sentence(tmp_path, monkeypatch):
+    def die(calls):
+        raise BrokenProcessPool
+        yield
+
+    monkeypatch.setattr(Engine, "run", lambda engine, calls: die(calls))
+
+    with pytest.raises(EngineError, match=r"^a worker died, .*; finished cells are whole, and"):
+        list(run_comparison(["iris"], out=tmp_path, config=CompareConfig(), jobs=2))
 
 
 def test_other_settings_need_another_folder_but_more_methods_do_not(folder):

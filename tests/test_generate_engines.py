@@ -6,11 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
+import joblib
 import pytest
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import _ExecutorManagerThread
 from test_generate import CONFIG, contents, cut_shards, generated, shard_names, stamps
 from typer.testing import CliRunner
 
@@ -42,6 +46,28 @@ def whole(tmp_path_factory):
         cut_shards(patch)
         store, progress = generated(tmp_path_factory.mktemp("whole"))
     return store, progress
+
+
+def test_stop_between_taking_a_task_and_sending_it_is_clean(monkeypatch):
+    """The thread that takes a task for the one that ended sends it only after the stop began."""
+    taken, failed, process = threading.Event(), [], _ExecutorManagerThread.process_result_item
+
+    def process_slowly(thread, item):
+        process(thread, item)  # and take a task
+        taken.set()
+        time.sleep(0.3)
+
+    monkeypatch.setattr(_ExecutorManagerThread, "process_result_item", process_slowly)
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    with start_engine("joblib", jobs=2) as engine:
+        results = engine.parallel()(joblib.delayed(abs)(-n) for n in range(1, 100))
+        assert next(results) > 0
+        assert taken.wait(60)
+        with pytest.warns(UserWarning, match="cancelled"):
+            results.close()
+        assert not failed
+        assert sorted(engine.parallel()(joblib.delayed(abs)(-n) for n in range(4))) == [0, 1, 2, 3]
+    get_reusable_executor().shutdown()  # workers that grow from so little count as leaking
 
 
 def test_processes_and_dask_give_the_same_pairs_bit_for_bit(whole, tmp_path):

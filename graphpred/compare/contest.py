@@ -7,6 +7,7 @@ edges, κ the ceiling of K in units of n + c, λ = C·N the price of an edge.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,10 +19,11 @@ import pandas as pd
 
 from graphpred.compare.references import REFERENCES, reference_point
 from graphpred.compare.trajectory import Point, trajectory
-from graphpred.errors import InputError, StoreError
+from graphpred.errors import EngineError, InputError, StoreError
 from graphpred.experiments.protocol import MAX_ROWS, limited
 from graphpred.files import make_folder, whole_file
 from graphpred.objective import Objective, default_loss
+from graphpred.pairs.engines import start_engine
 from graphpred.searchers import SEARCHERS, search
 from graphpred.space import SearchSpace
 from graphpred.task import Task
@@ -191,14 +193,23 @@ def run_comparison(
     left = [(cell, path) for cell, path in zip(cells, paths, strict=True) if not path.exists()]
     n_done = len(cells) - len(left)
     yield Progress(n_done=n_done, n_cells=len(cells), last="")
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        keys = joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(_run)(cell, path, config=config) for cell, path in left
-        )
-        for n_more, key in enumerate(keys, start=1):
-            yield Progress(n_done=n_done + n_more, n_cells=len(cells), last=key)
+    work = [joblib.delayed(_run)(cell, path, config=config) for cell, path in left]
+    for n_more, key in enumerate(_done(work, jobs=jobs), start=1):
+        yield Progress(n_done=n_done + n_more, n_cells=len(cells), last=key)
     whole = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     _write(whole, out / RESULTS)
+
+
+def _done(work: list[Any], *, jobs: int) -> Iterator[str]:
+    """The key of every cell as it is finished."""
+    with start_engine("joblib", jobs=jobs) as engine, closing(engine.run(work)) as keys:
+        try:
+            yield from keys
+        except engine.lost as error:
+            raise EngineError(
+                "a worker died, killed or out of memory; finished cells are whole, and the same "
+                "command goes on."
+            ) from error
 
 
 def _begin(out: Path, *, config: CompareConfig) -> None:

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,6 +22,7 @@ from typing import Any
 import joblib
 
 from graphpred.errors import EngineError, InputError
+from graphpred.pairs.process_backend import ProcessBackend
 
 _CONNECT_SECONDS = 8.0  # a scheduler that does not answer for so long is not there
 _POLL_SECONDS = 0.5
@@ -49,6 +51,18 @@ class Engine:
 
     parallel: Callable[[], joblib.Parallel]
     lost: tuple[type[BaseException], ...] = ()
+
+    def run(self, calls: Iterable[Any]) -> Generator[Any, None, None]:
+        """Results of ``joblib.delayed`` calls as they come; stop the workers whatever ends this."""
+        with interrupts_ignored():
+            results = self.parallel()(calls)
+        try:
+            for result in results:  # noqa: UP028 - "yield from" would close the results by itself
+                yield result
+        finally:
+            with warnings.catch_warnings():  # joblib warns that what is stopped is not finished
+                warnings.simplefilter("ignore", UserWarning)
+                results.close()
 
 
 @contextmanager
@@ -105,13 +119,10 @@ def _joblib_engine(jobs: int, address: str | None) -> Iterator[Engine]:
     del address
 
     def parallel() -> joblib.Parallel:
-        with joblib.parallel_config(
-            backend="loky",
-            inner_max_num_threads=1,
-            initializer=_obey,
-            initargs=(os.getpid(),),
-        ):
-            return _parallel(n_jobs=jobs)
+        backend = ProcessBackend(
+            inner_max_num_threads=1, initializer=_obey, initargs=(os.getpid(),)
+        )
+        return _parallel(backend=backend, n_jobs=jobs)
 
     yield Engine(parallel=parallel, lost=(BrokenProcessPool,))
 

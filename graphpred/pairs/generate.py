@@ -8,7 +8,6 @@ holds a fixed range of searches, and a run makes the shards that are not there.
 
 import bisect
 import math
-import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from graphpred.activations import ACTIVATIONS
 from graphpred.errors import EngineError, InputError, StoreError
 from graphpred.objective import LOSSES
 from graphpred.pairs.config import GenerateConfig, missing_shards
-from graphpred.pairs.engines import Engine, check_engine, interrupts_ignored, start_engine
+from graphpred.pairs.engines import Engine, check_engine, start_engine
 from graphpred.pairs.store import PairStore
 from graphpred.pairs.work import Shard, ShardWork, begin_search, draw_subsample, make_shard
 from graphpred.searchers import SEARCHERS
@@ -189,7 +188,8 @@ def _made(
     in_a_row = 0
     while left:
         try:
-            with closing(_parallel(list(left.values()), run=run, engine=engine)) as shards:
+            work = [joblib.delayed(make_shard)(run.work(searches)) for searches in left.values()]
+            with closing(engine.run(work)) as shards:
                 for shard in shards:
                     del left[shard.searches.start]
                     in_a_row = 0
@@ -205,20 +205,6 @@ def _made(
                 ) from error
             run.n_restarts += 1
             yield None
-
-
-def _parallel(missing: list[range], *, run: _Run, engine: Engine) -> Generator[Shard, None, None]:
-    """Let the workers make shards; stop them whatever ends this."""
-    delayed = joblib.delayed(make_shard)
-    with interrupts_ignored():
-        results = engine.parallel()(delayed(run.work(searches)) for searches in missing)
-    try:
-        for shard in results:  # noqa: UP028 - "yield from" would close the results by itself
-            yield shard
-    finally:
-        with warnings.catch_warnings():  # joblib warns that what is stopped is not finished
-            warnings.simplefilter("ignore", UserWarning)
-            results.close()
 
 
 def _check(config: GenerateConfig, task: Task, *, number: int) -> None:
