@@ -20,6 +20,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from measuring import WIDTH, write_report
 from pool import with_progress
+from prediction_plots import write_plots
 from prediction_tables import print_tables
 from rich.console import Console
 
@@ -137,7 +138,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run all cells, print the tables and write the cells."""
+    """Run all cells, print the tables, write the cells and draw the pictures."""
     options = _options()
     described = {
         name: value.name if isinstance(value, Path) else value
@@ -161,6 +162,7 @@ def main() -> None:
         "fronts": [asdict(one) for one in fronts],
     }
     write_report(options.out, report)
+    write_plots(results, beside=options.out)
     print_tables(results, fronts, console=Console(width=WIDTH), n_live=options.candidates)
 
 
