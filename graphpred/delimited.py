@@ -52,11 +52,17 @@ def csv_options(
         delimiter=delimiter, newlines_in_values=True, invalid_row_handler=keep_ragged
     )
     with pa_csv.open_csv(path, read_options=reading, parse_options=parsing) as head:
-        names = head.schema.names
+        schema = head.schema
+    names = schema.names
     if len(names) == 1 and any(other in names[0] for other in ",;|\t"):
         raise _one_field(path)
     check_names(names, origin=str(path))
-    text = {name: pa.string() for name in names if is_nominal(name) or name in nominal}
+    text = {
+        field.name: pa.string()
+        for field in schema
+        # Times of day are levels: as they are written, for scoring reads them as text.
+        if is_nominal(field.name) or field.name in nominal or pa.types.is_time(field.type)
+    }
     converting = pa_csv.ConvertOptions(
         null_values=list(MISSING), strings_can_be_null=True, column_types=text
     )

@@ -98,6 +98,24 @@ def test_apply_scores_raw_rows_as_the_network_does(chain, tmp_path):
     np.testing.assert_allclose(probabilities, network.predict_proba(frame), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [("08:30", "12:45", "17:00"), ("08:30:10", "12:45:00", "17:00:59"), ("true", "false", "true"),
+     ("01", "2", "3"), ("2024-01-01", "2024-02-01", "2024-03-01"), ("a", "B ", "c d")],
+)  # fmt: skip
+def test_apply_reads_every_kind_of_column_as_predict_did(tmp_path, values):
+    frame = pd.DataFrame({"x": values * 40, "y": [10.0, 20.5, 10.0] * 40})
+    for name in ("x", "x#c"):
+        table = tmp_path / f"{name}.csv"
+        frame.rename(columns={"x": name}).to_csv(table, index=False)
+        ok("predict", table, "--density", 1, "--hidden", 3, "--steps", 0, "--out", tmp_path / name)
+
+        ok("apply", tmp_path / name, table, "--out", tmp_path / "out.csv")
+
+        predicted = pd.read_csv(tmp_path / "out.csv")["predicted y"]
+        np.testing.assert_allclose(predicted, frame.y, atol=0.5)
+
+
 def test_regression_goes_through_and_comes_back_in_units(tmp_path):
     ok("generate", "diabetes", "--pairs", 1, "--evaluations", 5, "--rows", 60, "--jobs", 1,
        "--out", tmp_path / "pairs")  # fmt: skip
