@@ -173,6 +173,13 @@ class GraphPredClassifier(ClassifierMixin, _GraphPredEstimator):  # type: ignore
         except TypeError as error:
             raise InputError("y must hold classes of one type; it has text and others.") from error
         self._columns = task.y[torch.from_numpy(first)].numpy()
+        names, counts = np.unique(self._columns, return_counts=True)
+        if len(names) < len(self.classes_):
+            alike = self.classes_[self._columns == names[counts.argmax()]]
+            raise InputError(
+                "classes must differ by more than how a number is written or blanks around it; "
+                f"y has {', '.join(map(repr, alike.tolist()))}."
+            )
 
 
 class GraphPredRegressor(RegressorMixin, _GraphPredEstimator):  # type: ignore[misc]

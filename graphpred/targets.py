@@ -91,7 +91,8 @@ def _outputs(target: pd.Series) -> Tensor:
     """Finite numbers that vary, float64 ``(m, 1)``."""
     name = repr(target.name)
     if not types.is_numeric_dtype(target.dtype):
-        require_text(target)
+        if not types.is_datetime64_any_dtype(target.dtype):
+            require_text(target)
         raise DataError(
             f"the target of a regression must be numbers; {name} has {target.iloc[0]!r}."
         )

@@ -325,6 +325,13 @@ def test_unusable_targets_are_refused(classifier, y):
         clone(classifier).fit(iris()[0], y)
 
 
+def test_classes_that_a_network_cannot_tell_apart_are_refused(classifier):
+    y = np.array(["1", "01", "2"])[np.arange(150) % 3]
+
+    with pytest.raises(InputError, match=r"how a number is written .*; y has '01', '1'\."):
+        classifier.fit(load_iris().data, y)
+
+
 @pytest.mark.parametrize("kind", BOTH)
 def test_predicting_before_fitting_is_refused(kind):
     with pytest.raises(NotFittedError):

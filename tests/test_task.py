@@ -303,6 +303,7 @@ def arrays(y, m=40):
         ([1.5] * 40, None, r"must vary; 'target' is 1\.5 in all rows"),
         ([0.5] * 39 + [np.inf], None, "target 'target' must be finite; row 40 has inf"),
         (["a", "b"] * 20, "regression", "must be numbers; 'target' has 'a'"),
+        (pd.date_range("2024-01-01", periods=40), "regression", "must be numbers; 'target' has"),
         ([*map(str, range(39)), "many"], None, "must hold numbers alone.*row 40 has 'many'"),
         ([0, 1] * 20, "clustering", "must be classification or regression; got 'clustering'"),
     ],
