@@ -25,7 +25,7 @@ BY_BUDGET = (
     NO_STEP,
     FRESH,
     BEST,
-    best_of("live", 1000),
+    *(best_of("live", size) for size in SIZES[-2:]),
     "pruning",
     "snip",
     "l1",

@@ -6,7 +6,7 @@ edges, κ the ceiling of K in units of n + c, λ = C·N the price of an edge.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -194,17 +194,18 @@ def run_comparison(
     n_done = len(cells) - len(left)
     yield Progress(n_done=n_done, n_cells=len(cells), last="")
     work = [joblib.delayed(_run)(cell, path, config=config) for cell, path in left]
-    for n_more, key in enumerate(_done(work, jobs=jobs), start=1):
-        yield Progress(n_done=n_done + n_more, n_cells=len(cells), last=key)
+    with closing(_done(work, jobs=jobs)) as keys:
+        for n_more, key in enumerate(keys, start=1):
+            yield Progress(n_done=n_done + n_more, n_cells=len(cells), last=key)
     whole = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     _write(whole, out / RESULTS)
 
 
-def _done(work: list[Any], *, jobs: int) -> Iterator[str]:
+def _done(work: list[Any], *, jobs: int) -> Generator[str, None, None]:
     """The key of every cell as it is finished."""
-    with start_engine("joblib", jobs=jobs) as engine, closing(engine.run(work)) as keys:
+    with start_engine("joblib", jobs=jobs) as engine:
         try:
-            yield from keys
+            yield from engine.run(work)
         except engine.lost as error:
             raise EngineError(
                 "a worker died, killed or out of memory; finished cells are whole, and the same "

@@ -44,7 +44,7 @@ class ProcessBackend(LokyBackend):  # type: ignore[misc]
         while not self._is_sent() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         super().abort_everything(ensure_ready=ensure_ready)
-        self._stopped, self._last = False, None
+        self._stopped = not ensure_ready
 
     def _is_sent(self) -> bool:
         return self._last is None or self._last.running() or self._last.done()
